@@ -1,0 +1,3 @@
+//! A dummy HTTP server for trying the proxy out.
+
+fn main() {}

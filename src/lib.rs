@@ -1,0 +1,9 @@
+//! A reverse HTTP proxy for flaky back ends.
+//!
+//! The binary `balancing-reverse-proxy` is a thin shell around this library; the
+//! modules are listed here in the order in which a request meets them.
+
+pub mod cli;
+pub mod config;
+pub mod endpoint_url;
+pub mod logging;

@@ -1,0 +1,3 @@
+//! The proxy's binary: parse, set up logging, bind, serve; the only place that exits.
+
+fn main() {}
