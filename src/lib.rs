@@ -4,6 +4,7 @@
 //! modules are listed here in the order in which a request meets them.
 
 pub mod cli;
-pub mod config;
 pub mod endpoint_url;
-pub mod logging;
+pub mod go_duration;
+
+pub mod failure;
