@@ -7,4 +7,6 @@ pub mod cli;
 pub mod endpoint_url;
 pub mod go_duration;
 
+pub mod forward;
+
 pub mod failure;
