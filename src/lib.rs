@@ -9,4 +9,9 @@ pub mod go_duration;
 
 pub mod forward;
 
+pub mod control;
+pub mod dial;
 pub mod failure;
+pub mod resolver;
+pub mod tls;
+pub mod transport;
