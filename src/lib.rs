@@ -7,6 +7,11 @@ pub mod cli;
 pub mod endpoint_url;
 pub mod go_duration;
 
+pub mod body;
+pub mod clients;
+pub mod exchange;
+pub mod leniency;
+
 pub mod forward;
 
 pub mod control;
@@ -15,3 +20,5 @@ pub mod failure;
 pub mod resolver;
 pub mod tls;
 pub mod transport;
+
+pub mod own_answer;

@@ -1,0 +1,439 @@
+//! The clients' connections: counting, condemning, cutting them.
+//!
+//! `tiny_http` keeps its sockets to itself; `socket` reaches them all the same.
+//! [`watch`] looks after them: it rescues those that `tiny_http` leaves unserved,
+//! keeps the [`limits`], and notices when a client goes away.
+
+pub mod limits;
+mod socket;
+pub mod watch;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use tiny_http::Request;
+
+use crate::control::Attempts;
+use crate::leniency::holds_unread_body;
+use socket::Duplicates;
+pub use socket::{ClientSocket, Traffic};
+use watch::Lingering;
+
+/// How long a condemned connection is remembered after it has been cut: its last
+/// requests have come out of `tiny_http`'s queue by then.
+const CONDEMNED_FOR: Duration = Duration::from_secs(30);
+
+/// How long a client may go on sending after it has been refused.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How many requests behind a refused one are held back until its connection is cut.
+const HELD: usize = 64;
+
+/// How many requests of one connection may wait behind the one in flight: `tiny_http`
+/// reads ahead without a limit of its own.
+const PIPELINED: usize = 32;
+
+/// `tiny_http` allocates and reads what is left of a body when its request is dropped.
+/// Beyond this many bytes the request is leaked instead, where an allocation that
+/// fails would cost the process. That costs a thread that waits for ever; its
+/// descriptors are closed behind its back.
+const SAFE_TO_DROP: usize = 128 * 1024 * 1024;
+
+/// The connections that have requests in flight, and those that must get no more.
+#[derive(Debug)]
+pub struct Clients {
+    /// The listener's port.
+    port: u16,
+    duplicates: Arc<Duplicates>,
+    state: Mutex<State>,
+    /// Refused clients, to be waited for.
+    lingering: Sender<Lingering>,
+    /// No request will follow the ones in flight.
+    closing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connections: HashMap<SocketAddr, Requests>,
+    condemned: HashMap<SocketAddr, Condemned>,
+}
+
+/// A connection's requests.
+#[derive(Debug, Default)]
+struct Requests {
+    in_flight: Vec<Arc<Flight>>,
+    /// One is served after the other (RFC 9112 9.3.2): a later one may build on what an
+    /// earlier one has done.
+    waiting: VecDeque<Request>,
+    /// How many there have been in all.
+    admitted: u64,
+    /// At the last look there was no such connection. It may have begun meanwhile.
+    unseen: bool,
+}
+
+impl Requests {
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.waiting.is_empty()
+    }
+
+    fn begin(&mut self) -> Arc<Flight> {
+        let flight = Arc::new(Flight {
+            stage: AtomicU8::new(Stage::Queued as u8),
+            attempts: Attempts::default(),
+        });
+        self.in_flight.push(Arc::clone(&flight));
+        flight
+    }
+}
+
+#[derive(Debug)]
+struct Condemned {
+    since: Instant,
+    /// Once cut; known by its socket, so that a later connection from the same
+    /// address is not taken for it.
+    cut: Option<Inode>,
+    /// Dropping a request makes `tiny_http` answer it and read its body. That must wait
+    /// until the connection is cut: then both end at once.
+    held: Vec<Request>,
+}
+
+type Inode = Option<u64>;
+
+/// Where a request is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// It waits for a worker.
+    Queued,
+    /// Its body is being received.
+    Receiving,
+    /// The endpoints are being asked.
+    Asking,
+    /// The client is being answered.
+    Sending,
+}
+
+/// What is known of a request in flight.
+#[derive(Debug)]
+pub struct Flight {
+    stage: AtomicU8,
+    /// Its attempts, to be cancelled when the client goes away.
+    pub attempts: Attempts,
+}
+
+impl Flight {
+    /// Says how far the request has come.
+    pub fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    fn stage(&self) -> Stage {
+        [Stage::Queued, Stage::Receiving, Stage::Asking]
+            .into_iter()
+            .find(|stage| *stage as u8 == self.stage.load(Ordering::Relaxed))
+            .unwrap_or(Stage::Sending)
+    }
+}
+
+/// A request in flight; ends with its drop.
+#[derive(Debug)]
+pub struct InFlight {
+    clients: Arc<Clients>,
+    client: SocketAddr,
+    /// What is known of it.
+    pub flight: Arc<Flight>,
+}
+
+impl Clients {
+    fn new(port: u16, lingering: Sender<Lingering>) -> Arc<Self> {
+        Arc::new(Self {
+            port,
+            duplicates: Arc::default(),
+            state: Mutex::default(),
+            lingering,
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    /// Counts a request in, if it is its turn. If another one of its connection is in
+    /// flight it waits for [`Clients::next`]; if its connection is condemned it is gone.
+    #[must_use]
+    pub fn admit(
+        self: &Arc<Self>,
+        request: Request,
+        client: SocketAddr,
+    ) -> Option<(Request, InFlight)> {
+        let mut state = self.lock();
+        if let Some(condemned) = state.condemned.get_mut(&client) {
+            let Some(inode) = condemned.cut else {
+                condemned.held.push(request);
+                if condemned.held.len() > HELD {
+                    drop(state);
+                    self.cut(client);
+                }
+                return None;
+            };
+            drop(state);
+            let now = self.socket(client).map(|socket| socket.inode());
+            if now.is_none() || now == inode {
+                self.drop_request(request, now);
+                return None;
+            }
+            state = self.lock();
+            state.condemned.remove(&client);
+        }
+        let requests = state.connections.entry(client).or_default();
+        requests.admitted += 1;
+        requests.unseen = false;
+        if requests.is_idle() {
+            let flight = requests.begin();
+            drop(state);
+            return Some((request, self.in_flight(client, flight)));
+        }
+        requests.waiting.push_back(request);
+        let too_many = requests.waiting.len() > PIPELINED;
+        drop(state);
+        if too_many {
+            self.cut(client);
+        }
+        None
+    }
+
+    /// The request that has waited longest on this connection, now counted in. To be
+    /// called whenever a request has been served.
+    #[must_use]
+    pub fn next(self: &Arc<Self>, client: SocketAddr) -> Option<(Request, InFlight)> {
+        let mut state = self.lock();
+        if state.condemned.contains_key(&client) {
+            return None;
+        }
+        let requests = state.connections.get_mut(&client)?;
+        let request = requests.waiting.pop_front()?;
+        let flight = requests.begin();
+        drop(state);
+        Some((request, self.in_flight(client, flight)))
+    }
+
+    fn in_flight(self: &Arc<Self>, client: SocketAddr, flight: Arc<Flight>) -> InFlight {
+        InFlight {
+            clients: Arc::clone(self),
+            client,
+            flight,
+        }
+    }
+
+    /// Whether more requests of this connection wait for the one in flight.
+    #[must_use]
+    pub fn has_waiting(&self, client: SocketAddr) -> bool {
+        let state = self.lock();
+        let requests = state.connections.get(&client);
+        requests.is_some_and(|requests| !requests.waiting.is_empty())
+    }
+
+    /// No further request of this connection is served, though some may be queued:
+    /// where one message's end is in doubt, so is the next one's beginning. The
+    /// connection is to be cut soon, in one of the ways below.
+    pub fn condemn(&self, client: SocketAddr) {
+        let mut state = self.lock();
+        state
+            .condemned
+            .retain(|_, entry| entry.cut.is_none() || entry.since.elapsed() < CONDEMNED_FOR);
+        state.condemned.entry(client).or_insert(Condemned {
+            since: Instant::now(),
+            cut: None,
+            held: Vec::new(),
+        });
+    }
+
+    /// The stage of the connection's foremost request, and how many there have been.
+    fn progress(&self, client: SocketAddr) -> (Option<Stage>, u64) {
+        let connections = &self.lock().connections;
+        let Some(requests) = connections.get(&client) else {
+            return (None, 0);
+        };
+        let stage = match requests.in_flight.first() {
+            Some(flight) => Some(flight.stage()),
+            None if requests.waiting.is_empty() => None,
+            None => Some(Stage::Queued),
+        };
+        (stage, requests.admitted)
+    }
+
+    fn is_idle(&self, client: SocketAddr) -> bool {
+        self.progress(client).0.is_none()
+    }
+
+    /// Forgets the connections that are not among `open` at two looks in a row.
+    fn forget_ended(&self, open: &HashSet<SocketAddr>) {
+        self.lock().connections.retain(|client, requests| {
+            let unseen = requests.is_idle() && !open.contains(client);
+            let ended = unseen && requests.unseen;
+            requests.unseen = unseen;
+            !ended
+        });
+    }
+
+    fn has_in_flight(&self) -> bool {
+        let state = self.lock();
+        let mut all = state.connections.values();
+        all.any(|requests| !requests.is_idle())
+    }
+
+    /// Cancels what is being done for a client that has gone away.
+    fn abandon(&self, client: SocketAddr) {
+        let state = self.lock();
+        let requests = state.connections.get(&client);
+        let flights = requests.map(|requests| requests.in_flight.clone());
+        drop(state);
+        for flight in flights.into_iter().flatten() {
+            flight.attempts.cancel();
+        }
+    }
+
+    /// The client's connection, if it is still there.
+    ///
+    /// Cost: a few system calls for each descriptor of the process.
+    #[must_use]
+    pub fn socket(&self, client: SocketAddr) -> Option<ClientSocket> {
+        socket::own_descriptors()
+            .filter_map(|fd| self.inspect(fd))
+            .find_map(|(socket, peer)| (peer == client).then_some(socket))
+    }
+
+    /// The client's connection behind this descriptor, if it is one.
+    fn inspect(&self, fd: RawFd) -> Option<(ClientSocket, SocketAddr)> {
+        ClientSocket::of(fd, self.port, &self.duplicates)
+    }
+
+    /// Cuts the client's connection: what has been sent arrives, nothing else will.
+    pub fn cut(&self, client: SocketAddr) {
+        self.end(client, ClientSocket::cut);
+    }
+
+    /// Cuts the client's connection so that it can't be taken for a clean end (RST).
+    pub fn reset(&self, client: SocketAddr) {
+        self.end(client, ClientSocket::reset);
+    }
+
+    fn end(&self, client: SocketAddr, how: impl FnOnce(&ClientSocket)) {
+        self.condemn(client);
+        let socket = self.socket(client);
+        if let Some(socket) = &socket {
+            how(socket);
+        }
+        self.has_been_cut(client, socket.map(|socket| socket.inode()));
+    }
+
+    fn has_been_cut(&self, client: SocketAddr, inode: Inode) {
+        let mut state = self.lock();
+        let mut dropped = Vec::new();
+        if let Some(requests) = state.connections.get_mut(&client) {
+            dropped.extend(requests.waiting.drain(..));
+        }
+        if let Some(condemned) = state.condemned.get_mut(&client) {
+            condemned.cut = Some(inode);
+            dropped.append(&mut condemned.held);
+        }
+        drop(state);
+        for request in dropped {
+            self.drop_request(request, inode);
+        }
+    }
+
+    /// Drops a request of a connection that has been cut.
+    fn drop_request(&self, request: Request, inode: Inode) {
+        let unread = request.body_length().unwrap_or(0);
+        if unread > SAFE_TO_DROP && holds_unread_body(&request) {
+            std::mem::forget(request);
+            if let Some(inode) = inode {
+                self.duplicates.close_leaked(&[inode]);
+            }
+        }
+    }
+
+    /// Sends `answer` past `tiny_http` and cuts the connection, without waiting: so that
+    /// the client gets to see an answer though it is still sending, what it sends is
+    /// read and thrown away until it stops, at most for two seconds (the lingering
+    /// close of RFC 9112 9.6). `leftover` is dropped after that.
+    pub fn answer_and_cut(&self, client: SocketAddr, answer: &[u8], leftover: Leftover) {
+        self.condemn(client);
+        let Some(socket) = self.socket(client) else {
+            self.discard(leftover, None);
+            return self.has_been_cut(client, None);
+        };
+        socket.send_now(answer);
+        socket.finish_sending();
+        let lingering = Lingering {
+            client,
+            socket,
+            leftover,
+            until: Instant::now() + LINGER,
+        };
+        if let Err(error) = self.lingering.try_send(lingering) {
+            self.end_lingering(error.into_inner());
+        }
+    }
+
+    fn end_lingering(&self, lingering: Lingering) {
+        // A client that is still sending would go on for ever if nobody told it.
+        if lingering
+            .socket
+            .traffic()
+            .is_some_and(|traffic| traffic.finished)
+        {
+            lingering.socket.cut();
+        } else {
+            lingering.socket.reset();
+        }
+        let inode = Some(lingering.socket.inode());
+        self.discard(lingering.leftover, inode);
+        self.has_been_cut(lingering.client, inode);
+    }
+
+    fn discard(&self, leftover: Leftover, inode: Inode) {
+        match leftover {
+            Leftover::Request(request, _) => self.drop_request(request, inode),
+            Leftover::Writer(writer, _) => drop(writer),
+        }
+    }
+
+    /// From now on each connection ends with the request that it has in flight.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether each connection ends with the request that it has in flight.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is left of a refused request, to be dropped once its connection is cut.
+pub enum Leftover {
+    /// Its body has not been read.
+    Request(Request, InFlight),
+    /// It has been answered; the next one's answer waits for this writer's end.
+    Writer(Box<dyn Write + Send>, InFlight),
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = self.clients.lock();
+        if let Some(requests) = state.connections.get_mut(&self.client) {
+            requests
+                .in_flight
+                .retain(|flight| !Arc::ptr_eq(flight, &self.flight));
+        }
+    }
+}
