@@ -12,6 +12,7 @@ pub mod clients;
 pub mod exchange;
 pub mod leniency;
 
+pub mod endpoint;
 pub mod forward;
 
 pub mod control;
@@ -22,3 +23,4 @@ pub mod tls;
 pub mod transport;
 
 pub mod own_answer;
+pub mod relay;

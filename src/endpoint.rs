@@ -1,0 +1,431 @@
+//! One endpoint: its ureq agent, and the attempt to get an answer from it.
+//!
+//! An [`Answer`] is a complete response head with the body still to be read. ureq is
+//! told the shape of the message only (GET, HEAD, or POST where there is a body):
+//! the real request head goes out in place of its own (see [`crate::transport`]).
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use ureq::http::Uri;
+use ureq::{Agent, AsSendBody, SendBody};
+
+use crate::body::Body;
+use crate::control::{Control, Limit};
+use crate::endpoint_url::EndpointUrl;
+use crate::failure::Failure;
+use crate::forward::{self, Header, RequestHead, ResponseHead, Version, elements};
+use crate::resolver::Resolver;
+use crate::transport::{self, Call, Dialler, MAX_ANSWER_HEAD, NoResolver, Seen, Tls};
+
+/// ureq refuses answers with more header lines than this.
+const MAX_HEADERS: usize = 128;
+
+/// An endpoint as the configuration has it, ready to be asked.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Its place on the command line, from 0.
+    pub index: usize,
+    /// Where it is.
+    pub url: EndpointUrl,
+    agent: Agent,
+    /// What ureq is told to call: the same for every request.
+    origin: Uri,
+    /// The longest wait for the next piece of a body.
+    read_timeout: Duration,
+}
+
+/// What all endpoints share.
+#[derive(Debug)]
+pub struct Settings {
+    /// For https endpoints.
+    pub tls: Arc<ClientConfig>,
+    /// Name look-up, TCP and TLS handshake together.
+    pub connect_timeout: Duration,
+    /// The longest wait for the next piece of a body.
+    pub read_timeout: Duration,
+    /// How many idle connections are kept for each endpoint.
+    pub idle_connections: usize,
+}
+
+/// What became of an attempt.
+pub type Outcome = Result<Answer, Failure>;
+
+/// A complete response head; the body is still to be read.
+pub struct Answer {
+    /// Status, reason, headers as the endpoint wrote them.
+    pub head: ResponseHead,
+    /// How long the body is.
+    pub length: BodyLength,
+    /// The beginning of the body came together with the head.
+    pub body_begun: bool,
+    body: ureq::BodyReader<'static>,
+}
+
+/// How long a response's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is none, whatever the headers say: RFC 9110 6.4.1.
+    Bodiless,
+    /// In bytes.
+    Known(u64),
+    /// It ends where it ends.
+    Unknown,
+}
+
+/// A request as it is put to endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// The client's head.
+    pub head: &'a RequestHead,
+    /// The client's body, whole.
+    pub body: &'a Body,
+}
+
+impl Endpoint {
+    /// The endpoint at `url`.
+    ///
+    /// # Errors
+    /// A host that is neither a name nor an address, in words for the user.
+    pub fn new(index: usize, url: EndpointUrl, settings: &Settings) -> Result<Self, String> {
+        let origin = url
+            .origin()
+            .parse()
+            .map_err(|error| format!("{url}: {error}"))?;
+        let tls = if url.is_https() {
+            let name = ServerName::try_from(url.host().to_owned())
+                .map_err(|error| format!("{url}: {error}"))?;
+            Some(Tls {
+                config: Arc::clone(&settings.tls),
+                name,
+            })
+        } else {
+            None
+        };
+        let dialler = Dialler {
+            resolver: Resolver::new(url.host(), url.port()),
+            tls,
+            connect_timeout: settings.connect_timeout,
+        };
+        let config = Agent::config_builder()
+            .proxy(None)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent("")
+            .accept("")
+            .accept_encoding("")
+            .max_response_header_size(MAX_ANSWER_HEAD)
+            .max_idle_connections(settings.idle_connections)
+            .max_idle_connections_per_host(settings.idle_connections)
+            .build();
+        Ok(Self {
+            index,
+            url,
+            agent: Agent::with_parts(config, dialler, NoResolver),
+            origin,
+            read_timeout: settings.read_timeout,
+        })
+    }
+
+    /// Puts the request to the endpoint and waits for the head of its answer, at
+    /// most until `control`'s limit. After that the limit is that of each read.
+    ///
+    /// A pooled connection that turns out to be stale, nothing having been received
+    /// on it, is replaced by a fresh one, once: the endpoint had closed it, which is
+    /// nobody's failure (RFC 9112 9.3.1).
+    pub fn attempt(&self, request: Outgoing<'_>, control: &Arc<Control>) -> Outcome {
+        let (mut result, mut seen) = self.call(request, control, false);
+        let stale = |failure: &Failure| matches!(failure, Failure::Broken(_));
+        if seen.pooled && !seen.received && result.as_ref().is_err_and(stale) {
+            (result, seen) = self.call(request, control, true);
+        }
+        let response = result?;
+        control.set_limit(Limit::Each(self.read_timeout));
+        answer(response, &seen, request)
+    }
+
+    fn call(
+        &self,
+        request: Outgoing<'_>,
+        control: &Arc<Control>,
+        fresh: bool,
+    ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, Seen) {
+        let length = request.body.length();
+        let has_body = length.is_some_and(|length| length > 0);
+        let call = Call {
+            control: Arc::clone(control),
+            head: forward::request_head(request.head, &self.url, length),
+            has_body,
+            fresh,
+            seen: Seen::default(),
+        };
+        let (result, seen) = transport::run(call, || self.call_ureq(request, has_body));
+        let seen = seen.unwrap_or_default();
+        let result = result.map_err(|error| match control.check() {
+            Err(cancelled) => cancelled,
+            Ok(()) => failure(error, &seen),
+        });
+        (result, seen)
+    }
+
+    fn call_ureq(
+        &self,
+        request: Outgoing<'_>,
+        has_body: bool,
+    ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        let origin = self.origin.clone();
+        let is_head = request.head.method == "HEAD";
+        if !has_body {
+            return if is_head {
+                self.agent.head(origin).call()
+            } else {
+                self.agent.get(origin).call()
+            };
+        }
+        let length = request.body.length().unwrap_or_default();
+        let mut view = request.body.reader();
+        let mut body = SendBody::from_reader(&mut view);
+        let builder = if is_head {
+            self.agent.head(origin).force_send_body()
+        } else {
+            self.agent.post(origin)
+        };
+        builder
+            .header("content-length", length)
+            .send(body.as_body())
+    }
+}
+
+impl Answer {
+    /// The next piece of the body; 0 bytes at its end.
+    ///
+    /// # Errors
+    /// The body broke off, or nothing came for too long.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        loop {
+            match self.body.read(buffer) {
+                Ok(amount) => return Ok(amount),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(match error.kind() {
+                        io::ErrorKind::UnexpectedEof => Failure::Broken(
+                            "connection closed in the middle of the answer".to_owned(),
+                        ),
+                        _ => Failure::from_io(&error),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads a short body that nobody wants to its end, so that its connection can
+    /// be used again; gives up where that would cost more than a connection does.
+    pub fn discard(mut self, control: &Control) {
+        const WORTH_READING: usize = 64 * 1024;
+        const WORTH_WAITING: Duration = Duration::from_millis(5);
+        let timeout = crate::failure::Timeout::Read(WORTH_WAITING);
+        control.set_limit(Limit::Until(Instant::now() + WORTH_WAITING, timeout));
+        let mut buffer = [0; 8 * 1024];
+        let mut left = WORTH_READING;
+        while let Ok(amount @ 1..) = self.read(&mut buffer) {
+            left = left.saturating_sub(amount);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// The answer as the endpoint wrote it, with the body as ureq understood it.
+fn answer(
+    response: ureq::http::Response<ureq::Body>,
+    seen: &Seen,
+    request: Outgoing<'_>,
+) -> Outcome {
+    let head = seen
+        .head
+        .as_deref()
+        .and_then(parse_head)
+        .ok_or_else(|| Failure::Internal("the answer's head was lost".to_owned()))?;
+    if head.status < 200 {
+        // RFC 9110 15.2.2: only as an answer to `Upgrade`, which is never sent.
+        return Err(Failure::Broken(format!(
+            "answered {} though no upgrade was asked for",
+            head.status
+        )));
+    }
+    check_codings(&head)?;
+    Ok(Answer {
+        length: body_length(&head, request),
+        head,
+        body_begun: seen.body_begun,
+        body: response.into_body().into_reader(),
+    })
+}
+
+/// Refuses codings that make the body's end doubtful.
+fn check_codings(head: &ResponseHead) -> Result<(), Failure> {
+    let mut codings = transfer_codings(head);
+    let Some(first) = codings.next() else {
+        return Ok(());
+    };
+    // Nothing but chunked was offered (`TE` is never sent): RFC 9112 7.4.
+    if codings.next().is_some() || !first.eq_ignore_ascii_case(b"chunked") {
+        return Err(Failure::Broken("unknown transfer coding".to_owned()));
+    }
+    // RFC 9112 6.1: its end is in doubt.
+    if head.version == Version::Http10 {
+        let reason = "transfer coding in an HTTP/1.0 answer";
+        return Err(Failure::Broken(reason.to_owned()));
+    }
+    Ok(())
+}
+
+/// The transfer codings; `identity`, which RFC 2616 had, is none.
+fn transfer_codings(head: &ResponseHead) -> impl Iterator<Item = &[u8]> {
+    elements(&head.headers, "Transfer-Encoding")
+        .filter(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// RFC 9112 6.3. ureq goes by the same rules, and has refused what contradicts itself.
+fn body_length(head: &ResponseHead, request: Outgoing<'_>) -> BodyLength {
+    if request.head.method == "HEAD" || matches!(head.status, 204 | 304) {
+        return BodyLength::Bodiless;
+    }
+    if transfer_codings(head).next().is_some() {
+        return BodyLength::Unknown;
+    }
+    elements(&head.headers, "Content-Length")
+        .next()
+        .and_then(|length| std::str::from_utf8(length).ok()?.parse().ok())
+        .map_or(BodyLength::Unknown, BodyLength::Known)
+}
+
+/// ureq has parsed these bytes before, with the same parser.
+fn parse_head(bytes: &[u8]) -> Option<ResponseHead> {
+    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut head = httparse::Response::new(&mut lines);
+    head.parse(bytes).ok()?;
+    Some(ResponseHead {
+        status: head.code?,
+        reason: reason(bytes),
+        version: match head.version? {
+            0 => Version::Http10,
+            _ => Version::Http11,
+        },
+        headers: head
+            .headers
+            .iter()
+            .map(|line| -> Header { (line.name.to_owned(), line.value.to_vec()) })
+            .collect(),
+    })
+}
+
+/// The reason phrase, byte for byte: the parser gives it only where it is ASCII.
+fn reason(head: &[u8]) -> Vec<u8> {
+    let mut lines = head
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii_end);
+    let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let mut words = line.splitn(3, |byte| *byte == b' ');
+    words.nth(2).unwrap_or_default().to_vec()
+}
+
+/// What an error of ureq means here.
+fn failure(error: ureq::Error, seen: &Seen) -> Failure {
+    match error {
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Failure::Broken(if seen.received {
+                "connection closed in the middle of the answer's head".to_owned()
+            } else {
+                "connection closed without an answer".to_owned()
+            })
+        }
+        ureq::Error::Io(error) => Failure::from_io(&error),
+        ureq::Error::LargeResponseHeader(..) => Failure::Broken(format!(
+            "the answer's head is larger than {MAX_ANSWER_HEAD} bytes"
+        )),
+        ureq::Error::Protocol(ureq_proto_error) => {
+            Failure::Broken(format!("no valid HTTP answer: {ureq_proto_error}"))
+        }
+        other => Failure::Broken(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_phrase_is_what_stands_behind_the_status() {
+        let table: [(&[u8], &[u8]); 6] = [
+            (b"HTTP/1.1 200 OK\r\n\r\n", b"OK"),
+            (
+                b"HTTP/1.1 451 Nicht  jetzt \r\nX: y\r\n\r\n",
+                b"Nicht  jetzt",
+            ),
+            (b"HTTP/1.1 200 caf\xe9\r\n\r\n", b"caf\xe9"),
+            (b"HTTP/1.1 200 \r\n\r\n", b""),
+            (b"HTTP/1.1 200\r\n\r\n", b""),
+            (b"\r\nHTTP/1.1 200 OK\r\n\r\n", b"OK"),
+        ];
+        for (head, wanted) in table {
+            assert_eq!(reason(head), wanted);
+        }
+    }
+
+    fn request(method: &str) -> RequestHead {
+        RequestHead {
+            method: method.to_owned(),
+            target: "/".to_owned(),
+            version: Version::Http11,
+            host: None,
+            headers: Vec::new(),
+            client: "127.0.0.1".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_body_is_what_rfc_9112_makes_of_the_head() {
+        use BodyLength::{Bodiless, Known, Unknown};
+        let table = [
+            ("GET", "200", "Content-Length: 5", Known(5)),
+            ("GET", "200", "Content-Length: 0", Known(0)),
+            ("GET", "200", "Content-Length: 5, 5", Known(5)),
+            ("GET", "200", "X: y", Unknown),
+            ("GET", "200", "Transfer-Encoding: chunked", Unknown),
+            (
+                "GET",
+                "200",
+                "Transfer-Encoding: chunked\r\nContent-Length: 5",
+                Unknown,
+            ),
+            (
+                "GET",
+                "200",
+                "Transfer-Encoding: identity\r\nContent-Length: 5",
+                Known(5),
+            ),
+            ("HEAD", "200", "Content-Length: 5", Bodiless),
+            ("GET", "204", "Content-Length: 5", Bodiless),
+            ("GET", "304", "Content-Length: 5", Bodiless),
+        ];
+        for (method, status, headers, wanted) in table {
+            let head = format!("HTTP/1.1 {status} X\r\n{headers}\r\n\r\n");
+            let head = parse_head(head.as_bytes()).unwrap();
+            let outgoing = Outgoing {
+                head: &request(method),
+                body: &Body::None,
+            };
+            assert_eq!(
+                body_length(&head, outgoing),
+                wanted,
+                "{method} {status} {headers}"
+            );
+        }
+    }
+}

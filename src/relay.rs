@@ -1,0 +1,173 @@
+//! Copies the winner's answer to the client, as it comes.
+//!
+//! Each piece is flushed when it has been read, so event streams and trickles arrive
+//! event by event; memory is one buffer, whatever the body's size. What has been
+//! begun and can't be completed is reported as such: the caller cuts the connection,
+//! so that the client sees a truncation and never a clean end.
+
+use std::io::{self, Write};
+
+use crate::endpoint::{Answer, BodyLength};
+use crate::failure::Failure;
+use crate::forward::{Framing, Persistence, Version, response_head};
+
+/// Bytes read from the endpoint at once.
+const PIECE: usize = 64 * 1024;
+
+/// Room in front of a piece for its chunk size: up to eight hex digits and CRLF.
+const CHUNK_SIZE_ROOM: usize = 10;
+
+/// How a relay ended.
+#[derive(Debug)]
+pub enum Relayed {
+    /// The client has the whole answer.
+    Whole,
+    /// The endpoint broke off after the client had been answered in part.
+    Truncated(Failure),
+    /// The client does not take the answer.
+    ClientGone(io::Error),
+}
+
+/// Relays `answer` to `client`. The framing tells whether its end is marked by the
+/// end of the connection, which is then the caller's to make.
+pub fn relay(
+    client: &mut dyn Write,
+    mut answer: Answer,
+    framing: Framing,
+    persistence: Persistence,
+) -> Relayed {
+    let head = response_head(&answer.head, framing, persistence);
+    match copy(client, &mut answer, head, framing) {
+        Ok(()) => Relayed::Whole,
+        Err(Broke::Endpoint(failure)) => Relayed::Truncated(failure),
+        Err(Broke::Client(error)) => Relayed::ClientGone(error),
+    }
+}
+
+/// How the client will find the end of the body.
+#[must_use]
+pub fn framing(length: BodyLength, client: Version) -> Framing {
+    match (length, client) {
+        (BodyLength::Bodiless, _) => Framing::Bodiless,
+        (BodyLength::Known(length), _) => Framing::Length(length),
+        (BodyLength::Unknown, Version::Http11) => Framing::Chunked,
+        (BodyLength::Unknown, Version::Http10) => Framing::Close,
+    }
+}
+
+enum Broke {
+    Endpoint(Failure),
+    Client(io::Error),
+}
+
+impl From<io::Error> for Broke {
+    fn from(error: io::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+/// `pending` is what goes out with the next piece: at first the head.
+fn copy(
+    client: &mut dyn Write,
+    answer: &mut Answer,
+    mut pending: Vec<u8>,
+    framing: Framing,
+) -> Result<(), Broke> {
+    let chunked = framing == Framing::Chunked;
+    let ends_with_head = matches!(framing, Framing::Bodiless | Framing::Length(0));
+    if !answer.body_begun && !ends_with_head {
+        // The body may take long: the client should know what is coming.
+        client.write_all(&pending)?;
+        client.flush()?;
+        pending.clear();
+    }
+    let size = match framing {
+        Framing::Length(length) => usize::try_from(length).unwrap_or(PIECE).min(PIECE),
+        _ => PIECE,
+    };
+    let mut piece = vec![0; CHUNK_SIZE_ROOM + size + 2];
+    loop {
+        let room = CHUNK_SIZE_ROOM..CHUNK_SIZE_ROOM + size;
+        let amount = match answer.read(piece.get_mut(room).unwrap_or_default()) {
+            Ok(amount) => amount,
+            Err(failure) => {
+                // What the client was promised goes out, so that it sees the cut.
+                client.write_all(&pending)?;
+                client.flush()?;
+                return Err(Broke::Endpoint(failure));
+            }
+        };
+        let out = if chunked {
+            chunk(&mut piece, amount)
+        } else {
+            piece
+                .get(CHUNK_SIZE_ROOM..CHUNK_SIZE_ROOM + amount)
+                .unwrap_or_default()
+        };
+        if pending.is_empty() {
+            client.write_all(out)?;
+        } else {
+            // One write, one packet where it fits.
+            pending.extend_from_slice(out);
+            client.write_all(&pending)?;
+            pending.clear();
+        }
+        client.flush()?;
+        if amount == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Frames the `amount` bytes at `CHUNK_SIZE_ROOM` in place (RFC 9112 7.1). No bytes
+/// give the last chunk and the empty trailer section.
+fn chunk(piece: &mut [u8], amount: usize) -> &[u8] {
+    let size = format!("{amount:x}\r\n");
+    let start = CHUNK_SIZE_ROOM - size.len();
+    let end = CHUNK_SIZE_ROOM + amount;
+    if let Some(room) = piece.get_mut(start..CHUNK_SIZE_ROOM) {
+        room.copy_from_slice(size.as_bytes());
+    }
+    if let Some(room) = piece.get_mut(end..end + 2) {
+        room.copy_from_slice(b"\r\n");
+    }
+    piece.get(start..end + 2).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_framed_in_place() {
+        for (text, wanted) in [
+            ("", "0\r\n\r\n"),
+            ("abc", "3\r\nabc\r\n"),
+            ("0123456789abcdef", "10\r\n0123456789abcdef\r\n"),
+        ] {
+            let mut piece = vec![0; CHUNK_SIZE_ROOM + text.len() + 2];
+            piece[CHUNK_SIZE_ROOM..CHUNK_SIZE_ROOM + text.len()].copy_from_slice(text.as_bytes());
+            assert_eq!(chunk(&mut piece, text.len()), wanted.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_largest_piece_fits() {
+        let mut piece = vec![0; CHUNK_SIZE_ROOM + PIECE + 2];
+        assert!(chunk(&mut piece, PIECE).starts_with(b"10000\r\n"));
+    }
+
+    #[test]
+    fn only_an_old_client_has_to_wait_for_the_end_of_the_connection() {
+        use BodyLength::{Bodiless, Known, Unknown};
+        let table = [
+            (Bodiless, Version::Http11, Framing::Bodiless),
+            (Known(3), Version::Http10, Framing::Length(3)),
+            (Unknown, Version::Http11, Framing::Chunked),
+            (Unknown, Version::Http10, Framing::Close),
+        ];
+        for (length, version, wanted) in table {
+            assert_eq!(framing(length, version), wanted);
+        }
+    }
+}
