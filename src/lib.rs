@@ -4,8 +4,11 @@
 //! modules are listed here in the order in which a request meets them.
 
 pub mod cli;
+pub mod config;
 pub mod endpoint_url;
 pub mod go_duration;
+pub mod listen;
+pub mod logging;
 
 pub mod body;
 pub mod clients;

@@ -1,0 +1,853 @@
+//! What the proxy was asked to do: typed and checked once, before anything starts.
+//!
+//! After [`Config::from_args`] nothing is a string to be interpreted later. Every error
+//! here prints as one line that names the flag, the value and what would be right. The
+//! only file that is read is the one with extra certificates.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::cli::Args;
+use crate::clients::limits::Limits;
+use crate::endpoint_url::{EndpointUrl, EndpointUrlError, check_host_name};
+use crate::failure::describe;
+
+/// Everything the proxy needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The endpoints in their order; at least one.
+    pub endpoints: Vec<EndpointUrl>,
+    /// Where to listen.
+    pub address: ListenAddress,
+    /// Which statuses are usable.
+    pub terminal: TerminalSet,
+    /// How the endpoints are asked.
+    pub mode: Mode,
+    /// Where log lines go and what they begin with.
+    pub log: LogConfig,
+    /// How long to serve; `None`: for ever.
+    pub stop_after: Option<Duration>,
+    /// Limit for connecting to an endpoint; not zero.
+    pub connect_timeout: Duration,
+    /// Limit for one attempt until the head of its answer, then for each read; not zero.
+    pub per_try_timeout: Duration,
+    /// Limit for all attempts of a request until the head of an answer; not zero.
+    pub request_timeout: Duration,
+    /// Certificates to trust for https endpoints, besides the built-in ones. Each one has
+    /// been accepted by a [`RootCertStore`].
+    pub roots: Vec<CertificateDer<'static>>,
+    /// The largest request body, in bytes.
+    pub max_body: u64,
+    /// What clients may take.
+    pub limits: Limits,
+    /// How long requests in flight may take to end once it is time to stop.
+    pub drain: Duration,
+    /// How many requests are worked on at once; 1 to 65536.
+    pub workers: NonZeroUsize,
+    /// The file that gets the bound address once connections are accepted.
+    pub ready_file: Option<PathBuf>,
+}
+
+/// How the endpoints are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One after the other, no further one once an answer is usable.
+    Serial,
+    /// All at once; the first usable answer wins.
+    Fanout,
+}
+
+/// Where log lines go and what they begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Each one is a flag; every combination means something.
+pub struct LogConfig {
+    /// The first word; empty: none.
+    pub prefix: String,
+    /// Where lines go.
+    pub destination: LogDestination,
+    /// `2026/11/23` in front of the message.
+    pub date: bool,
+    /// `14:11:38` in front of the message.
+    pub time: bool,
+    /// `14:12:20.363613` in front of the message, whatever `time` says.
+    pub microseconds: bool,
+    /// Date and time in UTC instead of local time.
+    pub utc: bool,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogDestination {
+    /// The standard output.
+    Stdout,
+    /// The standard error.
+    Stderr,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+impl Config {
+    /// Checks the flags and everything they refer to.
+    pub fn from_args(args: &Args) -> Result<Self, ConfigError> {
+        let endpoints = endpoints(args.endpoints.as_deref().ok_or(ConfigError::NoEndpoints)?)?;
+        let path = |text: &Option<String>| {
+            let text = text.as_deref().filter(|text| !text.is_empty());
+            text.map(PathBuf::from)
+        };
+        Ok(Self {
+            endpoints,
+            address: args.address.parse().map_err(ConfigError::Address)?,
+            terminal: args
+                .terminal_responses
+                .parse()
+                .map_err(ConfigError::Terminal)?,
+            mode: if args.fanout {
+                Mode::Fanout
+            } else {
+                Mode::Serial
+            },
+            log: LogConfig {
+                prefix: args.log_prefix.clone(),
+                destination: match args.log_file.as_str() {
+                    "" | "stdout" => LogDestination::Stdout,
+                    "stderr" => LogDestination::Stderr,
+                    path => LogDestination::File(PathBuf::from(path)),
+                },
+                date: args.log_date,
+                time: args.log_time,
+                microseconds: args.log_msec,
+                utc: args.log_utc,
+            },
+            stop_after: args.stop_after.positive(),
+            connect_timeout: args.connect_timeout,
+            per_try_timeout: args.per_try_timeout,
+            request_timeout: args.request_timeout,
+            roots: match path(&args.ca_file) {
+                None => Vec::new(),
+                Some(path) => {
+                    roots(&path).map_err(|reason| ConfigError::CaFile { path, reason })?
+                }
+            },
+            max_body: max_body(args.max_body)?,
+            limits: Limits {
+                max_connections: args.max_connections,
+                max_header: args.max_header,
+                idle_timeout: args.idle_timeout,
+                header_timeout: args.header_timeout,
+                client_timeout: args.client_timeout,
+            },
+            drain: args.drain,
+            workers: args.workers,
+            ready_file: path(&args.ready_file),
+        })
+    }
+}
+
+/// A flag whose value cannot be used; prints as one line that names the flag.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// `-endpoints` was not given.
+    NoEndpoints,
+    /// A part of `-endpoints` is not a base URL.
+    Endpoint(EndpointUrlError),
+    /// `-address` is not an address.
+    Address(ListenAddressError),
+    /// `-terminal-responses` is not a set of statuses.
+    Terminal(TerminalSetError),
+    /// The file of `-ca-file` cannot be used.
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: CaFileError,
+    },
+    /// This machine has no room for a body of this many bytes.
+    MaxBody(u64),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEndpoints => f.write_str(
+                "-endpoints is missing (write -endpoints http://one.example,http://two.example)",
+            ),
+            Self::Endpoint(error) => write!(f, "-endpoints: {error}"),
+            Self::Address(error) => write!(f, "-address: {error}"),
+            Self::Terminal(error) => write!(f, "-terminal-responses: {error}"),
+            Self::CaFile { path, reason } => {
+                write!(f, "-ca-file: {:?} {reason}", path.to_string_lossy())
+            }
+            Self::MaxBody(bytes) => write!(
+                f,
+                "-max-body: {bytes} bytes are more than this machine has room for"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn endpoints(text: &str) -> Result<Vec<EndpointUrl>, ConfigError> {
+    text.split(',')
+        .map(|part| part.parse().map_err(ConfigError::Endpoint))
+        .collect()
+}
+
+/// A body of which a client breaks off makes `tiny_http` allocate what is missing, and an
+/// allocation that fails ends the process: so it is tried now. It costs no memory.
+fn max_body(bytes: u64) -> Result<u64, ConfigError> {
+    let length = usize::try_from(bytes).map_err(|_| ConfigError::MaxBody(bytes))?;
+    Vec::<u8>::new()
+        .try_reserve_exact(length)
+        .map_err(|_| ConfigError::MaxBody(bytes))?;
+    Ok(bytes)
+}
+
+/// Where to listen, as `-address` says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    text: String,
+    /// The host without brackets; `None`: every interface, IPv4 and IPv6.
+    host: Option<String>,
+    port: u16,
+}
+
+impl ListenAddress {
+    /// The host without brackets; `None`: every interface, IPv4 and IPv6.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The port; 0: a free one.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address as typed, with the port that was really bound: `:0` becomes `:40123`.
+    #[must_use]
+    pub fn with_port(&self, bound: u16) -> String {
+        match self.text.rsplit_once(':') {
+            Some((host, _)) if self.port == 0 => format!("{host}:{bound}"),
+            _ => self.text.clone(),
+        }
+    }
+}
+
+/// As typed.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Why a text is not an address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddressError {
+    /// It does not end with a colon and a port.
+    NoPort(String),
+    /// What follows the last colon is not a number from 0 to 65535.
+    Port(String),
+    /// What precedes it is neither a host name nor an address.
+    Host(String),
+}
+
+impl fmt::Display for ListenAddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const REMEDY: &str = "(write :8080, localhost:8080 or [::1]:8080)";
+        match self {
+            Self::NoPort(text) => write!(f, "{text:?} has no port {REMEDY}"),
+            Self::Port(text) => write!(
+                f,
+                "{text:?} has a port that is not a number from 0 to 65535 {REMEDY}"
+            ),
+            Self::Host(text) => {
+                write!(
+                    f,
+                    "{text:?} has neither a host name nor an address {REMEDY}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ListenAddressError {}
+
+impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ListenAddressError> {
+        let text = text.trim();
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| ListenAddressError::NoPort(text.to_owned()))?;
+        let bad_host = || ListenAddressError::Host(text.to_owned());
+        let host = if host.is_empty() {
+            None
+        } else if let Some(inner) = host.strip_prefix('[') {
+            let inner = inner.strip_suffix(']').ok_or_else(bad_host)?;
+            inner
+                .parse::<std::net::Ipv6Addr>()
+                .map_err(|_| bad_host())?;
+            Some(inner.to_owned())
+        } else {
+            check_host_name(host).map_err(|_| bad_host())?;
+            Some(host.to_owned())
+        };
+        let port = Some(port)
+            .filter(|port| port.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|port| port.parse().ok())
+            .ok_or_else(|| ListenAddressError::Port(text.to_owned()))?;
+        Ok(Self {
+            text: text.to_owned(),
+            host,
+            port,
+        })
+    }
+}
+
+/// The statuses that are usable: a set of numbers from 100 to 599.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TerminalSet([bool; 500]);
+
+impl TerminalSet {
+    /// Whether a response with this status is usable. One array access.
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        let index = usize::from(status).checked_sub(100);
+        index
+            .and_then(|index| self.0.get(index))
+            .copied()
+            .unwrap_or(false)
+    }
+
+    /// Both ends belong to it and are within 100 to 599.
+    fn add(&mut self, first: u16, last: u16) {
+        for status in first..=last {
+            if let Some(member) = self.0.get_mut(usize::from(status - 100)) {
+                *member = true;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for TerminalSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let members = (100..600).filter(|&status| self.contains(status));
+        f.debug_set().entries(members).finish()
+    }
+}
+
+/// Why a text is not a set of statuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TerminalSetError {
+    part: String,
+    whole: String,
+    kind: TerminalSetErrorKind,
+}
+
+/// What exactly is wrong with a part of a set of statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TerminalSetErrorKind {
+    /// Nothing between two commas, or nothing at all.
+    Empty,
+    /// Neither a number nor two of them with a dash between.
+    NotANumber,
+    /// A single status where a class is expected.
+    NotAHundred,
+    /// A class that does not exist.
+    NoSuchClass,
+    /// A range that leaves 100 to 599.
+    OutOfBounds,
+    /// A range whose end comes before its beginning.
+    Reversed,
+}
+
+impl fmt::Display for TerminalSetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use TerminalSetErrorKind as Kind;
+        let Self { part, whole, kind } = self;
+        write!(f, "part {part:?} of {whole:?} ")?;
+        match kind {
+            Kind::Empty => f.write_str("is empty (write 200 for a class, 404-404 for a range)"),
+            Kind::NotANumber if part.contains('-') => {
+                f.write_str("is not a range of two numbers (a range is written 200-299)")
+            }
+            Kind::NotANumber => f.write_str("is not a number"),
+            Kind::NotAHundred => {
+                write!(
+                    f,
+                    "is not a round hundred (a range is written {part}-{part})"
+                )
+            }
+            Kind::NoSuchClass => f.write_str("is not one of 100, 200, 300, 400, 500"),
+            Kind::OutOfBounds => f.write_str("is not within 100-599"),
+            Kind::Reversed => f.write_str("ends before it begins (a range is written 200-299)"),
+        }
+    }
+}
+
+impl std::error::Error for TerminalSetError {}
+
+impl FromStr for TerminalSet {
+    type Err = TerminalSetError;
+
+    fn from_str(text: &str) -> Result<Self, TerminalSetError> {
+        let mut set = Self([false; 500]);
+        for part in text.split(',').map(str::trim) {
+            let (first, last) = class_or_range(part).map_err(|kind| TerminalSetError {
+                part: part.to_owned(),
+                whole: text.to_owned(),
+                kind,
+            })?;
+            set.add(first, last);
+        }
+        Ok(set)
+    }
+}
+
+/// The first and the last status of one part, both within 100 to 599.
+fn class_or_range(part: &str) -> Result<(u16, u16), TerminalSetErrorKind> {
+    use TerminalSetErrorKind as Kind;
+    if part.is_empty() {
+        return Err(Kind::Empty);
+    }
+    if let Some((first, last)) = part.split_once('-') {
+        let (first, last) = (number(first)?, number(last)?);
+        if !(100..600).contains(&first) || !(100..600).contains(&last) {
+            return Err(Kind::OutOfBounds);
+        }
+        if last < first {
+            return Err(Kind::Reversed);
+        }
+        return Ok((first, last));
+    }
+    match number(part)? {
+        class @ (100 | 200 | 300 | 400 | 500) => Ok((class, class + 99)),
+        100..600 => Err(Kind::NotAHundred),
+        _ => Err(Kind::NoSuchClass),
+    }
+}
+
+/// Digits only; what is too large for the type is too large for a status as well.
+fn number(digits: &str) -> Result<u16, TerminalSetErrorKind> {
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(TerminalSetErrorKind::NotANumber);
+    }
+    Ok(digits.parse().unwrap_or(u16::MAX))
+}
+
+/// Why a file of certificates cannot be used; ends a sentence that begins with its name.
+#[derive(Debug)]
+pub enum CaFileError {
+    /// It cannot be read.
+    Read(io::Error),
+    /// It is longer than any such file.
+    TooLong,
+    /// It holds no certificate in PEM form.
+    NoCertificate,
+    /// It is not well-formed PEM.
+    Pem(rustls::pki_types::pem::Error),
+    /// A certificate in it is not one that can be trusted.
+    Certificate {
+        /// Its number in the file, from 1.
+        number: usize,
+        /// What rustls says.
+        reason: rustls::Error,
+    },
+}
+
+impl fmt::Display for CaFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => write!(f, "cannot be read: {}", describe(error)),
+            Self::TooLong => write!(
+                f,
+                "is larger than {} MiB, too much for a file of certificates",
+                CA_FILE_LIMIT >> 20
+            ),
+            Self::NoCertificate => {
+                f.write_str("holds no certificate (PEM is expected: -----BEGIN CERTIFICATE-----)")
+            }
+            Self::Pem(error) => write!(f, "is not well-formed PEM: {error}"),
+            Self::Certificate { number, reason } => {
+                write!(
+                    f,
+                    "holds an unusable certificate, number {number}: {reason}"
+                )
+            }
+        }
+    }
+}
+
+/// The bundle of a whole operating system has a quarter of a mebibyte.
+const CA_FILE_LIMIT: u64 = 16 << 20;
+
+fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(CA_FILE_LIMIT + 1).read_to_end(&mut text))
+        .map_err(CaFileError::Read)?;
+    if text.len() as u64 > CA_FILE_LIMIT {
+        return Err(CaFileError::TooLong);
+    }
+    let mut roots: Vec<CertificateDer<'static>> = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        roots.push(certificate.map_err(CaFileError::Pem)?);
+    }
+    if roots.is_empty() {
+        return Err(CaFileError::NoCertificate);
+    }
+    let mut store = RootCertStore::empty();
+    for (index, root) in roots.iter().enumerate() {
+        store
+            .add(root.clone())
+            .map_err(|reason| CaFileError::Certificate {
+                number: index + 1,
+                reason,
+            })?;
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{PROXY, Parsed, parse};
+
+    fn config(words: &[&str]) -> Result<Config, ConfigError> {
+        match parse::<Args>(&PROXY, words.iter().map(Into::into)).unwrap() {
+            Parsed::Run(args) => Config::from_args(&args),
+            Parsed::Help => panic!("help"),
+        }
+    }
+
+    fn message(words: &[&str]) -> String {
+        config(words).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn takes_over_the_flags() {
+        let config = config(&[
+            "-e= http://a:1/x , https://b",
+            "-a=localhost:9",
+            "-t=404-404",
+            "-f",
+            "-s=5s",
+            "-log-file=/tmp/log",
+            "-log-msec",
+            "-max-body=1KiB",
+            "-workers=7",
+            "-ready-file=/tmp/ready",
+            "-connect-timeout=1s",
+            "-per-try-timeout=2s",
+            "-request-timeout=3s",
+        ])
+        .unwrap();
+        let shown: Vec<String> = config.endpoints.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["http://a:1/x", "https://b"]);
+        assert_eq!(config.address.to_string(), "localhost:9");
+        assert!(config.terminal.contains(404) && !config.terminal.contains(200));
+        assert_eq!(config.mode, Mode::Fanout);
+        assert_eq!(config.stop_after, Some(Duration::from_secs(5)));
+        assert_eq!(
+            config.log,
+            LogConfig {
+                prefix: "balancing-reverse-proxy".to_owned(),
+                destination: LogDestination::File("/tmp/log".into()),
+                date: true,
+                time: true,
+                microseconds: true,
+                utc: false,
+            }
+        );
+        assert_eq!(config.max_body, 1024);
+        assert_eq!(config.workers.get(), 7);
+        assert_eq!(config.ready_file, Some("/tmp/ready".into()));
+        assert_eq!(config.connect_timeout, Duration::from_secs(1));
+        assert_eq!(config.per_try_timeout, Duration::from_secs(2));
+        assert_eq!(config.request_timeout, Duration::from_secs(3));
+        assert!(config.roots.is_empty());
+    }
+
+    #[test]
+    fn zero_and_negative_spans_mean_never() {
+        for span in ["0", "-5s", "0s"] {
+            let config = config(&["-e=http://a", "-stop-after", span]).unwrap();
+            assert_eq!(config.stop_after, None, "{span}");
+        }
+    }
+
+    #[test]
+    fn log_file_has_names_for_the_standard_streams() {
+        for (text, destination) in [
+            ("", LogDestination::Stdout),
+            ("stdout", LogDestination::Stdout),
+            ("stderr", LogDestination::Stderr),
+            ("./stdout", LogDestination::File("./stdout".into())),
+        ] {
+            let config = config(&["-e=http://a", "-log-file", text]).unwrap();
+            assert_eq!(config.log.destination, destination, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_endpoints_with_a_reason() {
+        for (value, expected) in [
+            (
+                "",
+                "-endpoints: an empty part is not a URL (write http://host:port)",
+            ),
+            (
+                "http://a,,http://b",
+                "-endpoints: an empty part is not a URL (write http://host:port)",
+            ),
+            (
+                "http://a,",
+                "-endpoints: an empty part is not a URL (write http://host:port)",
+            ),
+            (
+                "localhost:8000",
+                "-endpoints: \"localhost:8000\" does not start with http:// or https:// (a comma inside a URL is written %2C)",
+            ),
+            (
+                "http://a,ftp://b",
+                "-endpoints: \"ftp://b\" has the scheme \"ftp\" (http or https)",
+            ),
+            (
+                "http:///x",
+                "-endpoints: \"http:///x\" has no host (write http://host:port)",
+            ),
+            (
+                "http://a/#x",
+                "-endpoints: \"http://a/#x\" has a fragment, which is never sent (a # inside a URL is written %23)",
+            ),
+            (
+                "http://a:x",
+                "-endpoints: \"http://a:x\" has a port that is not a number from 1 to 65535",
+            ),
+            (
+                "http://me:secret@a:x",
+                "-endpoints: \"http://***@a:x\" has a port that is not a number from 1 to 65535",
+            ),
+        ] {
+            assert_eq!(message(&["-e", value]), expected);
+        }
+        assert!(message(&["-f"]).starts_with("-endpoints is missing ("));
+    }
+
+    #[test]
+    fn reads_listen_addresses() {
+        for (text, host, port) in [
+            (":8080", None, 8080),
+            (":0", None, 0),
+            ("localhost:80", Some("localhost"), 80),
+            ("127.0.0.1:65535", Some("127.0.0.1"), 65535),
+            ("[::1]:80", Some("::1"), 80),
+            ("[::]:80", Some("::"), 80),
+            (" :80 ", None, 80),
+        ] {
+            let address: ListenAddress = text.parse().unwrap();
+            assert_eq!((address.host(), address.port()), (host, port), "{text}");
+            assert_eq!(address.to_string(), text.trim());
+        }
+        for (text, bound, shown) in [
+            (":0", 9, ":9"),
+            ("[::1]:0", 9, "[::1]:9"),
+            ("localhost:0", 9, "localhost:9"),
+            (":8080", 9, ":8080"),
+            ("a:00", 9, "a:9"),
+        ] {
+            let address: ListenAddress = text.parse().unwrap();
+            assert_eq!(address.with_port(bound), shown);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_listen_address() {
+        use ListenAddressError::{Host, NoPort, Port};
+        let error = |text: &str| text.parse::<ListenAddress>().unwrap_err();
+        for text in ["", "8080", "localhost", "http"] {
+            assert_eq!(error(text), NoPort(text.to_owned()));
+        }
+        for text in [
+            ":", ":http", ":65536", ":-1", ":+1", "a:", "[::1]:x", ":8 0",
+        ] {
+            assert_eq!(error(text), Port(text.to_owned()));
+        }
+        for text in [
+            "::1:80",
+            "[]:80",
+            "[::1:80",
+            "[a]:80",
+            "a b:80",
+            "http://a:80",
+            "*:80",
+            "[::1]",
+        ] {
+            assert_eq!(error(text), Host(text.to_owned()));
+        }
+        assert_eq!(
+            message(&["-e=http://a", "-a=8080"]),
+            "-address: \"8080\" has no port (write :8080, localhost:8080 or [::1]:8080)"
+        );
+    }
+
+    #[test]
+    fn reads_terminal_sets() {
+        for (text, members, others) in [
+            (
+                "100,200,300,400",
+                vec![100, 199, 200, 404, 499],
+                vec![99, 500, 599, 600, 0, u16::MAX],
+            ),
+            ("500", vec![500, 599], vec![499, 600]),
+            ("404-404", vec![404], vec![403, 405]),
+            (
+                "200-299, 404-405 ,500",
+                vec![200, 299, 404, 405, 503],
+                vec![199, 300, 403, 406],
+            ),
+            ("100-599", vec![100, 599], vec![99, 600]),
+            ("200,200,204-204", vec![200, 204, 299], vec![300]),
+        ] {
+            let set: TerminalSet = text.parse().unwrap();
+            for status in members {
+                assert!(set.contains(status), "{status} in {text}");
+            }
+            for status in others {
+                assert!(!set.contains(status), "{status} not in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_terminal_set() {
+        for (text, expected) in [
+            ("200,x", "part \"x\" of \"200,x\" is not a number"),
+            (
+                "201",
+                "part \"201\" of \"201\" is not a round hundred (a range is written 201-201)",
+            ),
+            (
+                "200,201",
+                "part \"201\" of \"200,201\" is not a round hundred (a range is written 201-201)",
+            ),
+            (
+                "",
+                "part \"\" of \"\" is empty (write 200 for a class, 404-404 for a range)",
+            ),
+            (
+                "200,",
+                "part \"\" of \"200,\" is empty (write 200 for a class, 404-404 for a range)",
+            ),
+            (
+                "600",
+                "part \"600\" of \"600\" is not one of 100, 200, 300, 400, 500",
+            ),
+            (
+                "0",
+                "part \"0\" of \"0\" is not one of 100, 200, 300, 400, 500",
+            ),
+            (
+                "99",
+                "part \"99\" of \"99\" is not one of 100, 200, 300, 400, 500",
+            ),
+            (
+                "65736",
+                "part \"65736\" of \"65736\" is not one of 100, 200, 300, 400, 500",
+            ),
+            ("+200", "part \"+200\" of \"+200\" is not a number"),
+            ("2xx", "part \"2xx\" of \"2xx\" is not a number"),
+            (
+                "-200",
+                "part \"-200\" of \"-200\" is not a range of two numbers (a range is written 200-299)",
+            ),
+            (
+                "200-",
+                "part \"200-\" of \"200-\" is not a range of two numbers (a range is written 200-299)",
+            ),
+            (
+                "200-x",
+                "part \"200-x\" of \"200-x\" is not a range of two numbers (a range is written 200-299)",
+            ),
+            (
+                "200-299-300",
+                "part \"200-299-300\" of \"200-299-300\" is not a range of two numbers (a range is written 200-299)",
+            ),
+            (
+                "299-200",
+                "part \"299-200\" of \"299-200\" ends before it begins (a range is written 200-299)",
+            ),
+            (
+                "99-200",
+                "part \"99-200\" of \"99-200\" is not within 100-599",
+            ),
+            (
+                "500-600",
+                "part \"500-600\" of \"500-600\" is not within 100-599",
+            ),
+        ] {
+            assert_eq!(
+                text.parse::<TerminalSet>().unwrap_err().to_string(),
+                expected
+            );
+        }
+        assert_eq!(
+            message(&["-e=http://a", "-t=200,x"]),
+            "-terminal-responses: part \"x\" of \"200,x\" is not a number"
+        );
+    }
+
+    /// A certificate authority made for this test; its key was thrown away.
+    const ROOT: &str = include_str!("../tests/data/root.pem");
+
+    fn ca_file(content: &str) -> Result<usize, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        roots(file.path())
+            .map(|roots| roots.len())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn reads_extra_roots_and_checks_them() {
+        assert_eq!(ca_file(ROOT), Ok(1));
+        assert_eq!(ca_file(&format!("# two\n{ROOT}\nand again\n{ROOT}")), Ok(2));
+        let none = "holds no certificate (PEM is expected: -----BEGIN CERTIFICATE-----)";
+        assert_eq!(ca_file(""), Err(none.to_owned()));
+        assert_eq!(ca_file("hello"), Err(none.to_owned()));
+        let cut = ROOT.split("-----END").next().unwrap();
+        let error = ca_file(cut).unwrap_err();
+        assert!(error.starts_with("is not well-formed PEM: "), "{error}");
+        let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let error = ca_file(&format!("{ROOT}\n{empty}")).unwrap_err();
+        assert!(
+            error.starts_with("holds an unusable certificate, number 2: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn names_the_file_of_certificates_that_cannot_be_read() {
+        assert_eq!(
+            message(&["-e=http://a", "-ca-file=/no/such/file"]),
+            "-ca-file: \"/no/such/file\" cannot be read: no such file or directory"
+        );
+        assert_eq!(
+            message(&["-e=http://a", "-ca-file=/"]),
+            "-ca-file: \"/\" cannot be read: is a directory"
+        );
+        assert!(message(&["-e=http://a", "-ca-file=/dev/zero"]).contains("is larger than 16 MiB"));
+    }
+}
