@@ -10,11 +10,16 @@ pub mod go_duration;
 pub mod listen;
 pub mod logging;
 
+pub mod ready_file;
+pub mod server;
+
 pub mod body;
 pub mod clients;
 pub mod exchange;
 pub mod leniency;
+pub mod worker;
 
+pub mod dispatch;
 pub mod endpoint;
 pub mod forward;
 

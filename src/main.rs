@@ -1,3 +1,190 @@
 //! The proxy's binary: parse, set up logging, bind, serve; the only place that exits.
+//!
+//! Standard output and standard error are written to as if somebody listened: a closed
+//! one is no reason to fail. The exit code is 0 or 1.
 
-fn main() {}
+use std::env;
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
+use std::panic;
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use balancing_reverse_proxy::cli::{self, Args, PROXY, Parsed};
+use balancing_reverse_proxy::config::Config;
+use balancing_reverse_proxy::dispatch::Policy;
+use balancing_reverse_proxy::endpoint::{Endpoint, Settings};
+use balancing_reverse_proxy::failure::describe;
+use balancing_reverse_proxy::go_duration::GoDuration;
+use balancing_reverse_proxy::logging::Logging;
+use balancing_reverse_proxy::ready_file::ReadyFile;
+use balancing_reverse_proxy::server::Server;
+use balancing_reverse_proxy::worker::Proxy;
+use balancing_reverse_proxy::{listen, tls};
+use crossbeam_channel::{Receiver, after, bounded, never, select};
+use log::{error, info};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
+
+/// How long to wait at the end for a log whose reader is slow.
+const LOG_FLUSH: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let args = match cli::parse::<Args>(&PROXY, env::args_os().skip(1)) {
+        Ok(Parsed::Help) => return print(PROXY.usage()),
+        Ok(Parsed::Run(args)) if args.version => {
+            return print(concat!(
+                env!("CARGO_PKG_NAME"),
+                " ",
+                env!("CARGO_PKG_VERSION"),
+                "\n"
+            ));
+        }
+        Ok(Parsed::Run(args)) => args,
+        Err(error) => return refuse(error),
+    };
+    let config = match Config::from_args(&args) {
+        Ok(config) => config,
+        Err(error) => return refuse(error),
+    };
+    // Before any thread: local time can be read soundly only now.
+    let logging = match Logging::start(&config.log) {
+        Ok(logging) => logging,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&config, &logging) {
+        Ok(()) => {
+            let _ = logging.flush(LOG_FLUSH);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            logging.fatal(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until it is time to stop.
+fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
+    panic::set_hook(Box::new(|panic| {
+        // Its threads panic when a client resets its connection early, which is no news,
+        // and when descriptors run out, which the watch sees to.
+        let of_tiny_http = |place: &panic::Location<'_>| place.file().contains("/tiny_http-");
+        if !panic.location().is_some_and(of_tiny_http) {
+            error!("internal error: {panic}");
+        }
+    }));
+    raise_descriptor_limit();
+    let stop_signals = handle_signals(logging)
+        .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
+    let proxy = Proxy {
+        endpoints: endpoints(config)?,
+        policy: Policy {
+            mode: config.mode,
+            terminal: config.terminal.clone(),
+            per_try_timeout: config.per_try_timeout,
+            request_timeout: config.request_timeout,
+        },
+        max_body: config.max_body,
+    };
+    let listener = listen::bind(&config.address).map_err(|error| {
+        let reason = describe(&error);
+        format!("cannot bind to address: {}: {reason}", config.address)
+    })?;
+    let server = Server::start(listener, proxy, config.workers.get(), config.limits)
+        .map_err(|error| format!("cannot start: {}", describe(&error)))?;
+    let address = config.address.with_port(server.address().port());
+    info!("starting on: \"{address}\"");
+    let ready_file = config.ready_file.as_deref().map(|path| {
+        ReadyFile::write(path, &address).map_err(|error| {
+            let reason = describe(&error);
+            format!("cannot write -ready-file {}: {reason}", path.display())
+        })
+    });
+    let ready_file = ready_file.transpose()?;
+
+    let time_is_up = config.stop_after.map_or_else(never, after);
+    select! {
+        recv(stop_signals) -> signal => {
+            let signal = signal.ok().and_then(signal_name).unwrap_or("a signal");
+            info!("stopping {} on {signal}", PROXY.name);
+        }
+        recv(time_is_up) -> _ => {
+            let _ = logging.flush(LOG_FLUSH);
+            let span = GoDuration::from(config.stop_after.unwrap_or_default());
+            let _ = writeln!(io::stdout(), "stopping {} after {span}", PROXY.name);
+        }
+    }
+    drop(ready_file);
+    if !server.stop(config.drain) {
+        let drain = GoDuration::from(config.drain);
+        info!("some requests have not ended within {drain} (-drain)");
+    }
+    Ok(())
+}
+
+fn endpoints(config: &Config) -> Result<Vec<Endpoint>, Box<dyn Error>> {
+    let settings = Settings {
+        tls: tls::client_config(config.roots.iter().cloned())?,
+        connect_timeout: config.connect_timeout,
+        read_timeout: config.per_try_timeout,
+        idle_connections: config.workers.get(),
+    };
+    let mut endpoints = Vec::with_capacity(config.endpoints.len());
+    for (index, url) in config.endpoints.iter().enumerate() {
+        info!("configuring endpoint {index}: \"{url}\"");
+        endpoints.push(Endpoint::new(index, url.clone(), &settings)?);
+    }
+    Ok(endpoints)
+}
+
+/// SIGTERM and SIGINT come out of the channel; the second one ends the process at once.
+/// SIGHUP means that the log file has been renamed; without one it means nothing.
+fn handle_signals(logging: &Logging) -> io::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (stop, stop_signals) = bounded(1);
+    let logging = logging.clone();
+    let handle = move || {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                logging.reopen();
+            } else if stopping {
+                process::exit(1);
+            } else {
+                stopping = true;
+                let _ = stop.try_send(signal);
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(handle)?;
+    Ok(stop_signals)
+}
+
+/// Every client takes two descriptors and every attempt one: as many as the system allows.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it is not allowed, the limit stays as it is.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+fn print(text: impl fmt::Display) -> ExitCode {
+    let _ = write!(io::stdout(), "{text}");
+    ExitCode::SUCCESS
+}
+
+/// One line that says what is wrong with the command line, then the usage.
+fn refuse(error: impl Error) -> ExitCode {
+    let _ = write!(io::stderr(), "{error}\n\n{}", PROXY.usage());
+    ExitCode::FAILURE
+}

@@ -1,0 +1,40 @@
+//! The file that tells a script that the proxy accepts connections, and where.
+//!
+//! It is written beside its place and renamed, so that whoever waits for it never
+//! reads half an address, and removed at the end.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+
+/// A ready file that exists as long as this value.
+#[derive(Debug)]
+pub struct ReadyFile {
+    path: PathBuf,
+}
+
+impl ReadyFile {
+    /// Writes `address` and a newline.
+    pub fn write(path: &Path, address: &str) -> io::Result<Self> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}.tmp", process::id()));
+        let beside = PathBuf::from(beside);
+        let written =
+            fs::write(&beside, format!("{address}\n")).and_then(|()| fs::rename(&beside, path));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&beside);
+            return Err(error);
+        }
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,189 @@
+//! Listener, accept loop, admission, worker pool, stopping.
+//!
+//! The accept loop takes requests from `tiny_http` and does nothing slow: it checks the
+//! head and hands the request to a bounded channel. Workers are a fixed pool. What
+//! does not fit into the channel is answered 503 at once, by a thread of its own:
+//! queueing for ever helps nobody.
+//!
+//! Stopping closes the listener at once. Each connection ends with the request that it
+//! has in flight, or at once if it has none.
+
+use std::io::{self, PipeWriter, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use log::warn;
+use tiny_http::Request;
+
+use crate::clients::limits::Limits;
+use crate::clients::watch::Watch;
+use crate::clients::{Clients, Leftover};
+use crate::exchange::Refusal;
+use crate::failure::describe;
+use crate::worker::{Job, Proxy, Worker};
+
+/// Requests that may wait for each worker.
+const QUEUED_PER_WORKER: usize = 4;
+
+/// Requests that may wait for being refused. Beyond that connections are just cut.
+const REFUSALS: usize = 256;
+
+/// A proxy that accepts connections.
+pub struct Server {
+    address: SocketAddr,
+    listener: Arc<TcpListener>,
+    clients: Arc<Clients>,
+    /// Calls the watch; its end ends it.
+    watch: PipeWriter,
+    /// Told once nothing is left to be done after a stop.
+    idle: Receiver<()>,
+}
+
+impl Server {
+    /// Serves on `listener` with this many workers.
+    ///
+    /// # Errors
+    /// No thread or descriptor could be had.
+    pub fn start(
+        listener: TcpListener,
+        proxy: Proxy,
+        workers: usize,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let watch = Watch::new(address, limits);
+        let clients = watch.clients();
+        let worker = Arc::new(Worker::new(proxy, Arc::clone(&clients)));
+        let (jobs, queue) = bounded(workers.saturating_mul(QUEUED_PER_WORKER));
+        let (refusals, refused) = bounded(REFUSALS);
+        for number in 0..workers {
+            let (worker, queue) = (Arc::clone(&worker), queue.clone());
+            spawn(format!("worker-{number}"), move || work(&worker, &queue))?;
+        }
+        let shared = Arc::clone(&worker);
+        spawn("refuser".to_owned(), move || work(&shared, &refused))?;
+        let listener = Arc::new(listener);
+        let gate = Arc::new(Gate {
+            listener: Arc::clone(&listener),
+            clients: Arc::clone(&clients),
+            jobs,
+            refusals,
+            worker,
+        });
+        gate.listen()?;
+        let (calls, call) = io::pipe()?;
+        let (idle, is_idle) = bounded(1);
+        let inode = rustix::fs::fstat(&listener)?.st_ino;
+        spawn("watch".to_owned(), move || {
+            let mut last_error = String::new();
+            let listen_again = || match gate.listen() {
+                Ok(()) => last_error.clear(),
+                Err(error) => {
+                    let error = describe(&error);
+                    if error != last_error {
+                        warn!("cannot accept connections for the time being: {error}");
+                        last_error = error;
+                    }
+                }
+            };
+            watch.run(&calls, inode, listen_again, &idle);
+        })?;
+        Ok(Self {
+            address,
+            listener,
+            clients,
+            watch: call,
+            idle: is_idle,
+        })
+    }
+
+    /// The address that is listened to, with the real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting and waits for the requests in flight, at most for `drain`.
+    /// Tells whether all of them have ended.
+    #[must_use = "what is false has lost requests"]
+    pub fn stop(mut self, drain: Duration) -> bool {
+        self.clients.close();
+        // `tiny_http`'s accept thread dies of this; it can't be told otherwise without
+        // losing the requests that it has queued.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        // Where the watch has ended there is nobody to wait for.
+        self.watch.write_all(&[0]).is_ok() && self.idle.recv_timeout(drain).is_ok()
+    }
+}
+
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name).spawn(body).map(drop)
+}
+
+fn work(worker: &Worker, queue: &Receiver<Job>) {
+    for job in queue {
+        worker.work(job);
+    }
+}
+
+/// Takes requests from `tiny_http` and hands them to the workers.
+struct Gate {
+    /// `tiny_http` works on duplicates: its accept thread dies of any accept error.
+    listener: Arc<TcpListener>,
+    clients: Arc<Clients>,
+    jobs: Sender<Job>,
+    refusals: Sender<Job>,
+    worker: Arc<Worker>,
+}
+
+impl Gate {
+    /// Starts to accept connections.
+    fn listen(self: &Arc<Self>) -> io::Result<()> {
+        let server = tiny_http::Server::from_listener(self.listener.try_clone()?, None)
+            .map_err(io::Error::other)?;
+        let gate = Arc::clone(self);
+        spawn("accept".to_owned(), move || gate.accept(&server))
+    }
+
+    /// The accept loop. An error means that `tiny_http`'s accept thread has ended: then
+    /// the watch starts another one, while this loop goes on for the connections it has.
+    fn accept(&self, server: &tiny_http::Server) {
+        loop {
+            if let Ok(request) = server.recv() {
+                // Nobody would take this loop's place. The hook has written it down.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.admit(request)));
+            }
+        }
+    }
+
+    fn admit(&self, request: Request) {
+        let Some(client) = request.remote_addr().copied() else {
+            // Only a listener on a Unix socket has clients without an address.
+            return;
+        };
+        let Some((request, in_flight)) = self.clients.admit(request, client) else {
+            return;
+        };
+        let job = self.worker.job(request, client, in_flight);
+        let overflow = match self.jobs.try_send(job) {
+            Ok(()) => return,
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job,
+        };
+        self.clients.condemn(client);
+        let refusal = Refusal::new(503, "too many requests are waiting");
+        let job = Job {
+            checked: overflow.checked.and(Err(refusal)),
+            ..overflow
+        };
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+            self.refusals.try_send(job)
+        {
+            let leftover = Leftover::Request(job.request, job.in_flight);
+            self.clients.answer_and_cut(client, &[], leftover);
+        }
+    }
+}
