@@ -1,1 +1,33 @@
-//! The integration tests: one binary.
+//! The integration tests: one binary that runs the real proxy against scripted back ends.
+//!
+//! One file per hazard; each test is a scenario. `common` is the harness.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "in a test a panic is the report, and its names say what it is for"
+)]
+
+mod common;
+
+mod cli;
+mod command_line;
+mod dummy;
+mod failures;
+mod fanout;
+mod harness;
+mod intake;
+mod lifecycle;
+mod logging;
+mod memory;
+mod pipelining;
+mod pool;
+mod readme;
+mod relay;
+mod request_body;
+mod request_headers;
+mod serial;
+mod tls;
+mod urls;

@@ -1,0 +1,362 @@
+//! The command lines of both programs, from outside: exact messages, streams, exit codes.
+//!
+//! Where a proxy really starts, it listens on a free port and stops after a moment.
+
+// The helpers of a test may fail as the test may.
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use balancing_reverse_proxy::cli::PROXY;
+
+const PROXY_BINARY: &str = env!("CARGO_BIN_EXE_balancing-reverse-proxy");
+const DUMMY_BINARY: &str = env!("CARGO_BIN_EXE_dummy-http-server");
+
+fn run(binary: &str, words: impl IntoIterator<Item: AsRef<OsStr>>) -> Output {
+    Command::new(binary)
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// A proxy with one endpoint that starts, stops after a moment, and does what `words` say.
+fn moment(words: &[&str]) -> Output {
+    let start = ["-e=http://localhost:9/x", "-a=127.0.0.1:0", "-s=10ms"];
+    run(PROXY_BINARY, start.iter().chain(words))
+}
+
+#[test]
+fn a_bad_command_line_is_one_line_and_the_usage_on_stderr() {
+    for (words, line) in [
+        (
+            &[][..],
+            "-endpoints is missing (write -endpoints http://one.example,http://two.example)",
+        ),
+        (
+            &["-fanout"],
+            "-endpoints is missing (write -endpoints http://one.example,http://two.example)",
+        ),
+        (
+            &["-e", "http://a", "stray"],
+            "stray argument \"stray\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
+        ),
+        (
+            &["-e", "http://a", "--", "x"],
+            "stray argument \"x\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
+        ),
+        (
+            &["-e=http://a", ""],
+            "stray argument \"\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
+        ),
+        (
+            &["-bogus"],
+            "unknown flag -bogus (the usage below lists them all)",
+        ),
+        (
+            &["-bo\ngus"],
+            "unknown flag -bo\\ngus (the usage below lists them all)",
+        ),
+        (
+            &["-log=x"],
+            "-log is ambiguous, it may be any of -log-prefix, -log-file, -log-date, -log-time, \
+             -log-msec, -log-utc",
+        ),
+        (
+            &["-endpoints"],
+            "-endpoints: the value is missing (write -endpoints URLS)",
+        ),
+        (
+            &["-e=http://a", "-stop-after", "5"],
+            "-stop-after: \"5\" is a duration without a unit \
+             (write 5s, 300ms, 1m30s, 1.5h, 100us)",
+        ),
+        (
+            &["-e=http://a", "-fanout=yes"],
+            "-fanout: \"yes\" is not a boolean (write true or false)",
+        ),
+        (
+            &["-e=http://a", "-connect-timeout=0"],
+            "-connect-timeout: \"0\" is not more than zero (write 5s, 300ms, 1m30s)",
+        ),
+        (
+            &["-e=http://a", "-max-body=1MB"],
+            "-max-body: \"1MB\" is not a size \
+             (write a whole number of bytes, or one with KiB, MiB or GiB)",
+        ),
+        (
+            &["-e=http://a", "-workers=0"],
+            "-workers: \"0\" is not a number from 1 to 65536",
+        ),
+        (
+            &["-e=http://a", "-t=200,x"],
+            "-terminal-responses: part \"x\" of \"200,x\" is not a number",
+        ),
+        (
+            &["-e=http://a", "-t", "201"],
+            "-terminal-responses: part \"201\" of \"201\" is not a round hundred \
+             (a range is written 201-201)",
+        ),
+        (
+            &["-e=http://a,,http://b"],
+            "-endpoints: an empty part is not a URL (write http://host:port)",
+        ),
+        (
+            &["-e=ftp://me:secret@a"],
+            "-endpoints: \"ftp://***@a\" has the scheme \"ftp\" (http or https)",
+        ),
+        (
+            &["-e=http://a", "-a=8080"],
+            "-address: \"8080\" has no port (write :8080, localhost:8080 or [::1]:8080)",
+        ),
+        (
+            &["-e=https://a", "-ca-file=/no/such/file"],
+            "-ca-file: \"/no/such/file\" cannot be read: no such file or directory",
+        ),
+    ] {
+        let output = run(PROXY_BINARY, words);
+        let expected = format!("{line}\n\n{}", PROXY.usage());
+        assert_eq!(text(&output.stderr), expected, "{words:?}");
+        assert_eq!(text(&output.stdout), "", "{words:?}");
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+    }
+}
+
+#[test]
+fn a_word_that_is_not_utf8_is_refused() {
+    let output = run(PROXY_BINARY, [OsStr::from_bytes(b"-e=http://\xff")]);
+    assert!(
+        text(&output.stderr).starts_with("argument \"-e=http://\\xFF\" is not valid UTF-8\n"),
+        "{output:?}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn help_is_the_usage_on_stdout() {
+    for words in [
+        &["-h"][..],
+        &["-help"],
+        &["--help"],
+        &["-e=http://a", "-f", "-h"],
+        &["-bogus", "-h"],
+    ] {
+        let output = run(PROXY_BINARY, words);
+        assert_eq!(text(&output.stdout), PROXY.usage(), "{words:?}");
+        assert_eq!(text(&output.stderr), "", "{words:?}");
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+    }
+}
+
+#[test]
+fn version_is_printed_whatever_else_is_given() {
+    for words in [&["-version"][..], &["-v"], &["-version", "-t=nonsense"]] {
+        let output = run(PROXY_BINARY, words);
+        assert_eq!(text(&output.stdout), "balancing-reverse-proxy 0.1.0\n");
+        assert_eq!(text(&output.stderr), "", "{words:?}");
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+    }
+}
+
+#[test]
+fn the_log_begins_with_the_endpoints_and_hides_passwords() {
+    let output = run(
+        PROXY_BINARY,
+        [
+            "-e=http://localhost:9, https://me:secret@two.example/api?k=v",
+            "-a=127.0.0.1:0",
+            "-s=10ms",
+            "-log-prefix=",
+            "-log-date=false",
+            "-log-time=false",
+        ],
+    );
+    let expected = "configuring endpoint 0: \"http://localhost:9\"\n\
+                    configuring endpoint 1: \"https://***@two.example/api?k=v\"\n";
+    assert!(text(&output.stdout).starts_with(expected), "{output:?}");
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_log_line_has_prefix_date_and_time() {
+    let nine = |c: char| if c.is_ascii_digit() { '9' } else { c };
+    for (words, start) in [
+        (&[][..], "balancing-reverse-proxy 9999/99/99 99:99:99 conf"),
+        (
+            &["-log-prefix=x", "-log-msec", "-log-utc"],
+            "x 9999/99/99 99:99:99.999999 conf",
+        ),
+        (
+            &["-log-p=", "-log-d=false", "-log-t=false", "-log-m"],
+            "99:99:99.999999 conf",
+        ),
+        (&["-log-prefix", ""], "9999/99/99 99:99:99 conf"),
+        (&["-log-d=0", "-log-t=0"], "balancing-reverse-proxy conf"),
+    ] {
+        let output = moment(words);
+        let log: String = text(&output.stdout).chars().map(nine).collect();
+        assert!(log.starts_with(start), "{words:?}: {log}");
+    }
+}
+
+#[test]
+fn the_log_goes_where_it_is_told() {
+    let line = "configuring endpoint 0: \"http://localhost:9/x\"\n";
+    let to_stderr = moment(&["-log-file=stderr"]);
+    assert!(text(&to_stderr.stderr).contains(line), "{to_stderr:?}");
+    assert!(!text(&to_stderr.stdout).contains(line), "{to_stderr:?}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("proxy.log");
+    let flag = format!("-log-file={}", path.display());
+    for times in 1..=2 {
+        let to_file = moment(&[&flag]);
+        assert_eq!(to_file.status.code(), Some(0), "{to_file:?}");
+        let log = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(log.matches(line).count(), times, "{log}");
+    }
+    // The mode is 0644, less what the umask of this test takes away.
+    let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode & !0o644, 0, "{mode:o}");
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_is_fatal() {
+    let output = moment(&["-log-file=/no/such/directory/x.log"]);
+    assert_eq!(
+        text(&output.stderr),
+        "cannot open log file \"/no/such/directory/x.log\": no such file or directory\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_closed_stdout_is_survived() {
+    for words in [
+        &["-e=http://a", "-a=127.0.0.1:0", "-s=10ms"][..],
+        &["-h"],
+        &["-version"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = Command::new(PROXY_BINARY)
+            .args(words)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{words:?}");
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+    }
+}
+
+#[test]
+fn the_dummy_server_has_the_same_command_line() {
+    for (words, line) in [
+        (
+            &["-bogus"][..],
+            "unknown flag -bogus (the usage below lists them all)",
+        ),
+        (
+            &["-d=maybe"],
+            "-delay-responding: \"maybe\" is not a boolean (write true or false)",
+        ),
+        (
+            &["-a", "x"],
+            "-address: \"x\" has no port (write :8080, localhost:8080 or [::1]:8080)",
+        ),
+    ] {
+        let output = run(DUMMY_BINARY, words);
+        assert_eq!(text(&output.stderr).lines().next(), Some(line));
+        assert!(text(&output.stderr).contains("\nUsage: dummy-http-server "));
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+    }
+    let help = run(DUMMY_BINARY, ["-h"]);
+    assert!(text(&help.stdout).contains("\nUsage: dummy-http-server [FLAGS]\n"));
+    assert_eq!(help.status.code(), Some(0));
+}
+
+/// A dummy server on a free port, its log, and the address in its first line.
+fn dummy(words: &[&str]) -> (Child, BufReader<ChildStderr>, String) {
+    let mut server = Command::new(DUMMY_BINARY)
+        .arg("-a=127.0.0.1:0")
+        .args(words)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap());
+    let mut first = String::new();
+    log.read_line(&mut first).unwrap();
+    assert!(first.contains(" serving on \"127.0.0.1:"), "{first}");
+    let address = first.split('"').nth(1).unwrap().to_owned();
+    (server, log, address)
+}
+
+#[test]
+fn the_dummy_server_answers() {
+    let (mut server, mut log, address) = dummy(&["-d=false", "-r=false"]);
+
+    // The port is taken now.
+    let second = run(DUMMY_BINARY, ["-a", &address]);
+    assert_eq!(
+        text(&second.stderr),
+        format!("cannot bind to address: {address}: address already in use\n")
+    );
+    assert_eq!(second.status.code(), Some(1));
+
+    let mut client = TcpStream::connect(&address).unwrap();
+    client
+        .write_all(b"POST /foo?x=1 HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi")
+        .unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+    let body = format!("\r\n\r\nHello, world from {address}/foo?x=1\n");
+    assert!(answer.ends_with(&body), "{answer}");
+
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    let expected = " will serve /foo?x=1 after 0s, error:false\n";
+    assert!(line.ends_with(expected), "{line}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn the_dummy_server_says_how_long_it_waited() {
+    let (mut server, mut log, address) = dummy(&["-r=false"]);
+    let mut client = TcpStream::connect(&address).unwrap();
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    let body = format!("\r\n\r\nHello, world from {address}/ after ");
+    let (_, delay) = answer.split_once(&body).unwrap();
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    let expected = format!(" will serve / after {}, error:false\n", delay.trim_end());
+    assert!(line.ends_with(&expected), "{line}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn the_dummy_server_stops() {
+    let (mut server, mut log, address) = dummy(&["-s=100ms"]);
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    let stopping = format!(" stopping server on \"{address}\" after 100ms\n");
+    assert!(rest.ends_with(&stopping), "{rest}");
+    assert_eq!(rest.lines().count(), 1, "{rest}");
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}

@@ -1,0 +1,185 @@
+//! A program under test: its lines, its end, its entries in `/proc`.
+
+use super::{DEADLINE, lock, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The lines a stream has brought so far.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<(Mutex<Collected>, Condvar)>);
+
+#[derive(Default)]
+struct Collected {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    pub fn collect(stream: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let collector = lines.clone();
+        thread::spawn(move || {
+            let (state, changed) = &*collector.0;
+            let mut stream = BufReader::new(stream);
+            loop {
+                let mut line = Vec::new();
+                let ended = matches!(stream.read_until(b'\n', &mut line), Ok(0) | Err(_));
+                let mut state = lock(state);
+                if ended {
+                    state.ended = true;
+                } else {
+                    let line = String::from_utf8_lossy(&line);
+                    state
+                        .lines
+                        .push(line.strip_suffix('\n').unwrap_or(&line).to_owned());
+                }
+                changed.notify_all();
+                if ended {
+                    return;
+                }
+            }
+        });
+        lines
+    }
+
+    pub fn all(&self) -> Vec<String> {
+        lock(&self.0.0).lines.clone()
+    }
+
+    /// The first line that satisfies, also one that is still to come.
+    #[track_caller]
+    pub fn wait(&self, what: &str, good: impl Fn(&str) -> bool) -> String {
+        let (state, changed) = &*self.0;
+        let found = wait_until(state, changed, |state| {
+            match state.lines.iter().find(|line| good(line)) {
+                Some(line) => Some(Ok(line.clone())),
+                None if state.ended => Some(Err(())),
+                None => None,
+            }
+        });
+        match found {
+            Some(Ok(line)) => line,
+            Some(Err(())) => panic!("the output ended without {what:?}: {:#?}", self.all()),
+            None => panic!("no line with {what:?} came: {:#?}", self.all()),
+        }
+    }
+
+    /// All lines, once the stream has ended.
+    #[track_caller]
+    pub fn to_the_end(&self) -> Vec<String> {
+        let (state, changed) = &*self.0;
+        wait_until(state, changed, |state| {
+            state.ended.then(|| state.lines.clone())
+        })
+        .unwrap_or_else(|| panic!("the output has no end: {:#?}", self.all()))
+    }
+}
+
+/// A running program; it is killed, and only it, when this is dropped.
+pub struct Process {
+    child: Child,
+    ended: Option<ExitStatus>,
+    pub out: Lines,
+    pub err: Lines,
+}
+
+impl Process {
+    /// Starts the command with both outputs collected.
+    pub fn start(mut command: Command) -> Self {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self::adopt(command.spawn().unwrap())
+    }
+
+    /// Takes over a child; outputs that are not pipes stay empty.
+    pub fn adopt(mut child: Child) -> Self {
+        Self {
+            out: child.stdout.take().map(Lines::collect).unwrap_or_default(),
+            err: child.stderr.take().map(Lines::collect).unwrap_or_default(),
+            ended: None,
+            child,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the program to end by itself.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let give_up = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.exited() {
+                return status;
+            }
+            assert!(
+                Instant::now() < give_up,
+                "it does not end: {:#?} {:#?}",
+                self.out.all(),
+                self.err.all()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The status, if it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().unwrap();
+        }
+        self.ended
+    }
+
+    /// Kills it.
+    pub fn stop(&mut self) {
+        if self.exited().is_none() {
+            let _ = self.child.kill();
+            self.ended = self.child.wait().ok();
+        }
+    }
+
+    pub fn threads(&self) -> usize {
+        self.proc_entries("task")
+    }
+
+    pub fn descriptors(&self) -> usize {
+        self.proc_entries("fd")
+    }
+
+    fn proc_entries(&self, directory: &str) -> usize {
+        fs::read_dir(format!("/proc/{}/{directory}", self.pid()))
+            .unwrap()
+            .count()
+    }
+
+    /// The most memory it ever had, in KiB.
+    pub fn peak_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok())
+            .unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

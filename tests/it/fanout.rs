@@ -1,0 +1,284 @@
+//! Fan-out: all endpoints at once, the first usable answer at once, the others cut off.
+
+use crate::common::{
+    Gate, Pattern,
+    backend::{
+        Act, Backend, Refused, Unroutable, hangup, never, reset, script, send, status, wait,
+    },
+    client::End,
+    eventually,
+    proxy::Proxy,
+    settled, text,
+};
+use std::time::{Duration, Instant};
+
+#[test]
+fn all_endpoints_are_asked_at_the_same_time() {
+    let gate = Gate::closed();
+    let held = || Backend::replies([status(200).body("held").after(&gate)]);
+    let (a, b, c) = (held(), held(), held());
+    let proxy = Proxy::fanout(&[&a, &b, &c]).start();
+
+    let mut client = proxy.client();
+    client.request("GET /p?q", "");
+    // None has answered, and yet each has the request.
+    for backend in [&a, &b, &c] {
+        backend.wait_for_calls(1);
+    }
+    gate.open();
+    assert_eq!(client.response().body(), "held");
+    for backend in [&a, &b, &c] {
+        assert_eq!(backend.seen(), ["GET /p?q"]);
+    }
+}
+
+#[test]
+fn the_first_usable_answer_does_not_wait_for_a_slower_one() {
+    let slow = Backend::always(never());
+    let fast = Backend::always(status(200).body("fast"));
+    let proxy = Proxy::fanout(&[&slow, &fast]).start();
+
+    let mut client = proxy.client();
+    for _ in 0..10 {
+        assert_eq!(client.get("/").body(), "fast");
+    }
+    proxy.wait_for_log("by endpoint 1");
+}
+
+#[test]
+fn a_loser_is_cut_off() {
+    let slow = Backend::replies([never()]);
+    let asked = Gate::closed();
+    let fast = Backend::replies([status(200).body("fast").after(&asked)]);
+    let proxy = Proxy::fanout(&[&slow, &fast]).start();
+
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    slow.wait_for_calls(1);
+    asked.open();
+    assert_eq!(client.response().body(), "fast");
+    slow.wait_until_left();
+}
+
+#[test]
+fn a_loser_is_cut_off_in_the_middle_of_its_upload() {
+    // It does not read the body, so that its attempt is stuck in writing it.
+    let (asked, end) = (Gate::closed(), Gate::closed());
+    let stuck = Backend::always(script([wait(&end), Act::Close]).early());
+    let fast = Backend::always(status(200).body("fast").after(&asked));
+    let proxy = Proxy::fanout(&[&stuck, &fast])
+        .flag("-workers", "1")
+        .start();
+
+    let mut client = proxy.client();
+    client.send_body("POST", "/", &Pattern::bytes(16 << 20));
+    stuck.wait_for_calls(1);
+    asked.open();
+    assert_eq!(client.response().body(), "fast");
+    assert!(fast.request().patterned);
+    // The one worker is free again: the stuck attempt is over, although its endpoint is not.
+    assert_eq!(proxy.get("/").body(), "fast");
+    end.open();
+}
+
+#[test]
+fn a_faster_answer_that_is_not_usable_is_passed_over() {
+    let gate = Gate::closed();
+    let sick = Backend::replies([status(500).body("sick")]);
+    let refused = Refused::new();
+    let well = Backend::replies([status(200).body("well").after(&gate)]);
+    let proxy = Proxy::fanout(&[&sick, &refused, &well]).start();
+
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    proxy.wait_for_log("endpoint 0: ");
+    proxy.wait_for_log("endpoint 1: ");
+    gate.open();
+    let answer = client.response();
+    assert_eq!((answer.status(), answer.body().as_str()), (200, "well"));
+}
+
+#[test]
+fn nothing_usable_is_a_500() {
+    let sick = Backend::replies([status(503).body("sick")]);
+    let gone = Backend::replies([hangup()]);
+    let reset = Backend::replies([reset()]);
+    let refused = Refused::new();
+    let proxy = Proxy::fanout(&[&sick, &gone, &reset, &refused]).start();
+
+    assert_eq!(proxy.get("/").status(), 500);
+    proxy.wait_for_log("endpoints failed to return a valid answer, returning 500");
+}
+
+#[test]
+fn the_whole_body_goes_to_each_endpoint() {
+    let gate = Gate::closed();
+    let held = || Backend::replies([status(200).after(&gate)]);
+    let (a, b) = (held(), held());
+    let proxy = Proxy::fanout(&[&a, &b]).start();
+
+    let body = Pattern::bytes(2 << 20);
+    let mut client = proxy.client();
+    client.send_body("POST", "/", &body);
+    a.wait_for_calls(1);
+    b.wait_for_calls(1);
+    for backend in [&a, &b] {
+        assert!(backend.request().body == body);
+    }
+    gate.open();
+    assert_eq!(client.response().status(), 200);
+}
+
+#[test]
+fn a_large_answer_is_relayed_whole_while_the_losers_answer_too() {
+    let large = || {
+        Backend::always(
+            status(200)
+                .head_only()
+                .header("Content-Length", "3000000")
+                .then([Act::Generate(3_000_000)]),
+        )
+    };
+    let (a, b, c) = (large(), large(), large());
+    let proxy = Proxy::fanout(&[&a, &b, &c]).start();
+
+    let mut client = proxy.client();
+    for _ in 0..20 {
+        let answer = client.get("/");
+        assert_eq!((answer.end, answer.length), (End::Complete, 3_000_000));
+        assert!(answer.patterned);
+    }
+}
+
+#[test]
+fn a_winner_streams_while_the_losers_are_held() {
+    let (first, second, end) = (Gate::closed(), Gate::closed(), Gate::closed());
+    let winner = Backend::replies([script([
+        wait(&first),
+        send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"),
+        wait(&second),
+        send("data: 2\n\n"),
+        wait(&end),
+        Act::Close,
+    ])]);
+    let slow = Backend::replies([never()]);
+    let proxy = Proxy::fanout(&[&winner, &slow]).start();
+
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    slow.wait_for_calls(1);
+    first.open();
+    client.until("data: 1\n\n");
+    second.open();
+    client.until("data: 2\n\n");
+    end.open();
+    client.until("0\r\n\r\n");
+}
+
+#[test]
+fn a_winner_that_breaks_off_is_not_replaced_in_the_middle() {
+    let (begin, gate) = (Gate::closed(), Gate::closed());
+    let winner = Backend::replies([script([
+        wait(&begin),
+        send("HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n"),
+        send(vec![b'a'; 100_000]),
+        wait(&gate),
+        Act::Reset,
+    ])]);
+    let other = Backend::replies([status(200).body(vec![b'b'; 4_000_000]).after(&gate)]);
+    let proxy = Proxy::fanout(&[&winner, &other]).start();
+
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    other.wait_for_calls(1);
+    begin.open();
+    let head = client.head();
+    assert_eq!(head.header("content-length"), Some("4000000"));
+    gate.open();
+    let rest = client.rest();
+    assert!(rest.len() < 4_000_000);
+    assert!(!rest.contains('b'));
+}
+
+#[test]
+fn fifty_requests_past_a_slow_endpoint_take_no_time() {
+    let fast = Backend::always(status(200).body("fast").delayed(Duration::from_millis(10)));
+    let slow = Backend::always(status(200).body("slow").delayed(Duration::from_secs(1)));
+    let proxy = Proxy::fanout(&[&slow, &fast]).start();
+
+    let mut client = proxy.client();
+    let begun = Instant::now();
+    for _ in 0..50 {
+        let answer = client.get("/");
+        assert_eq!(answer.body(), "fast");
+        // 40 ms on a quiet machine; what counts here is that it is not the second.
+        assert!(
+            answer.took < Duration::from_millis(500),
+            "{:?}",
+            answer.took
+        );
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn nothing_is_left_behind_by_losers_of_every_kind() {
+    let silent = Backend::always(never());
+    let unroutable = Unroutable::new();
+    let refused = Refused::new();
+    let well = Backend::always(status(200).body("well"));
+    let proxy = Proxy::fanout(&[&silent, &unroutable, &refused, &well]).start();
+
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").body(), "well");
+    let threads = settled(|| proxy.threads());
+    let descriptors = settled(|| proxy.descriptors());
+    let begun = Instant::now();
+    for _ in 0..300 {
+        assert_eq!(client.get("/").body(), "well");
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+
+    // A leak would be one in three hundred; two more are the pool's business.
+    eventually("threads", || proxy.threads(), |&now| now <= threads + 2);
+    eventually(
+        "descriptors",
+        || proxy.descriptors(),
+        |&now| now <= descriptors + 2,
+    );
+    silent.wait_until_left();
+}
+
+#[test]
+fn answers_are_never_mixed_up() {
+    // Each endpoint wins some of the time; what it answers tells which request it had.
+    let echo = |name: &'static str| {
+        Backend::choosing(move |request| {
+            let slow = request.target.ends_with(name);
+            let answer = status(200).body(format!("{} {}", request.target, text(&request.body)));
+            if slow {
+                answer.delayed(Duration::from_millis(3))
+            } else {
+                answer
+            }
+        })
+    };
+    let (a, b) = (echo("a"), echo("b"));
+    let proxy = Proxy::fanout(&[&a, &b]).start();
+
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                let mut client = proxy.client();
+                for n in 0..100 {
+                    let target = format!("/{thread}/{n}/{}", ["a", "b"][n % 2]);
+                    let answer = client.post(&target, format!("body of {target}"));
+                    assert_eq!(answer.body(), format!("{target} body of {target}"));
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,102 @@
+//! Much more goes through than is ever held.
+
+use crate::common::{
+    Gate,
+    backend::{Act, Backend, Step, raw, script, send, status, wait},
+    client::End,
+    proxy::Proxy,
+    settled,
+};
+
+const MUCH: u64 = 200 << 20;
+const LIMIT_KIB: u64 = 40 * 1024;
+
+fn large(framing: &str, act: Act) -> Step {
+    raw(format!("HTTP/1.1 200 OK\r\n{framing}\r\n")).then([act])
+}
+
+#[test]
+fn a_large_answer_needs_no_memory() {
+    let backend = Backend::replies([
+        large(&format!("Content-Length: {MUCH}\r\n"), Act::Generate(MUCH)),
+        large(
+            "Transfer-Encoding: chunked\r\n",
+            Act::GenerateChunked(MUCH / 3),
+        ),
+    ]);
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    for length in [MUCH, MUCH / 3] {
+        client.request("GET /", "");
+        let answer = client.counted_response();
+        assert_eq!((answer.end, answer.length), (End::Complete, length));
+        assert!(answer.patterned);
+    }
+    let peak = proxy.peak_memory_kib();
+    assert!(peak < LIMIT_KIB, "{peak} KiB");
+}
+
+#[test]
+fn a_large_upload_needs_no_memory() {
+    let backend = Backend::replies([status(503), status(200)]).counting_bodies();
+    let proxy = Proxy::serial(&[&backend, &backend])
+        .flag("-max-body", "1GiB")
+        .start();
+    let mut client = proxy.client();
+    client.request("POST /", &format!("Content-Length: {MUCH}\r\n"));
+    client.send_pattern(MUCH);
+    assert_eq!(client.response().status(), 200);
+    for request in backend.requests() {
+        assert_eq!(request.length, MUCH);
+        assert!(request.patterned);
+    }
+    let peak = proxy.peak_memory_kib();
+    assert!(peak < LIMIT_KIB, "{peak} KiB");
+}
+
+#[test]
+fn a_client_that_does_not_read_makes_the_endpoint_wait() {
+    let all_sent = Gate::closed();
+    let backend =
+        Backend::replies([
+            large(&format!("Content-Length: {MUCH}\r\n"), Act::Generate(MUCH))
+                .then([Act::Open(all_sent.clone())]),
+        ]);
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    assert_eq!(client.head().status, 200);
+    // It takes no more once the sockets are full, and it does not collect the rest.
+    let peak = settled(|| proxy.peak_memory_kib());
+    assert!(peak < LIMIT_KIB, "{peak} KiB");
+    assert!(!all_sent.is_open());
+
+    let mut rest = 0;
+    while rest < MUCH {
+        rest += client.some().len() as u64;
+    }
+    assert_eq!(rest, MUCH);
+    assert!(all_sent.wait());
+}
+
+#[test]
+fn large_losers_need_no_memory_either() {
+    let end = Gate::closed();
+    let loser = || {
+        Backend::always(script([
+            send(format!("HTTP/1.1 200 OK\r\nContent-Length: {MUCH}\r\n\r\n")),
+            Act::Generate(MUCH),
+            wait(&end),
+        ]))
+    };
+    let backends = [loser(), loser(), loser()];
+    let proxy = Proxy::fanout(&[&backends[0], &backends[1], &backends[2]]).start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    let answer = client.counted_response();
+    assert_eq!((answer.end, answer.length), (End::Complete, MUCH));
+    assert!(answer.patterned);
+    end.open();
+    let peak = proxy.peak_memory_kib();
+    assert!(peak < LIMIT_KIB, "{peak} KiB");
+}

@@ -1,0 +1,76 @@
+//! Requests that a client sends without waiting for the answers.
+
+use crate::common::{
+    Gate,
+    backend::{Backend, status},
+    proxy::Proxy,
+};
+
+fn requests(numbers: std::ops::Range<usize>) -> String {
+    numbers
+        .map(|n| format!("POST /{n} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx"))
+        .collect()
+}
+
+#[test]
+fn one_is_asked_for_after_the_other_and_answered_in_order() {
+    let gate = Gate::closed();
+    let backend = Backend::choosing({
+        let gate = gate.clone();
+        move |request| status(200).body(&request.target).after(&gate)
+    });
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    client.send(requests(0..20));
+    backend.wait_for_calls(1);
+    // While the first is under way, others are served, and the second is not begun.
+    let mut other = proxy.client();
+    other.request("GET /other", "");
+    backend.wait_for_calls(2);
+    assert_eq!(backend.seen(), ["POST /0", "GET /other"]);
+    gate.open();
+    for n in 0..20 {
+        assert_eq!(client.response().body(), format!("/{n}"));
+    }
+    assert_eq!(other.response().body(), "/other");
+    let posts: Vec<_> = backend
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.starts_with("POST"))
+        .collect();
+    assert_eq!(
+        posts,
+        (0..20).map(|n| format!("POST /{n}")).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn more_than_can_wait_cost_the_connection() {
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).after(&gate));
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    client.send(requests(0..1));
+    backend.wait_for_calls(1);
+    client.send(requests(1..100));
+    client.closed();
+    gate.open();
+    assert_eq!(backend.calls(), 1);
+    assert_eq!(proxy.get("/after").status(), 200);
+}
+
+#[test]
+fn what_follows_a_bad_one_is_not_served() {
+    let backend = Backend::always(status(200).body("good"));
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    client.send(requests(0..2));
+    client.send("GET /bad HTTP/1.1\r\n\r\n");
+    client.send(requests(3..9));
+    for _ in 0..2 {
+        assert_eq!(client.response().body(), "good");
+    }
+    assert_eq!(client.response().status(), 400);
+    client.closed();
+    assert_eq!(backend.seen(), ["POST /0", "POST /1"]);
+}

@@ -1,0 +1,236 @@
+//! Connections to endpoints: used again, and never a reason for a wrong or missing answer.
+
+use crate::common::{
+    Gate,
+    backend::{Act, Backend, hangup, raw, reset, script, send, status},
+    eventually,
+    proxy::Proxy,
+};
+
+#[test]
+fn a_connection_is_used_again() {
+    let backend = Backend::choosing(|request| match request.target.as_str() {
+        "/chunked" => status(200).chunked(&[b"o", b"k"]),
+        "/none" => status(204),
+        "/unchanged" => status(304),
+        _ => status(200).body("ok"),
+    });
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    for _ in 0..10 {
+        for target in ["/", "/chunked", "/none", "/unchanged"] {
+            client.get(target);
+        }
+        client.request("HEAD /", "");
+        client.response_to("HEAD");
+        client.post("/", "body");
+        // Another client is no reason for another connection.
+        proxy.get("/");
+    }
+    assert_eq!(backend.calls(), 70);
+    // A client may be answered before the connection is back in the pool.
+    let connections = backend.connections();
+    assert!(connections < 5, "{connections}");
+}
+
+#[test]
+fn a_refused_answer_does_not_cost_the_connection() {
+    let backend = Backend::always(status(503).body("sick"));
+    let proxy = Proxy::serial(&[&backend]).start();
+    for _ in 0..10 {
+        assert_eq!(proxy.get("/").status(), 500);
+    }
+    let connections = backend.connections();
+    assert!(connections < 3, "{connections}");
+}
+
+#[test]
+fn a_connection_closed_while_idle_is_replaced() {
+    let backend = Backend::always(status(200).body("ok").then([Act::Close]));
+    let proxy = Proxy::serial(&[&backend]).start();
+    for n in 1..=20 {
+        assert_eq!(proxy.get("/").body(), "ok");
+        assert_eq!(proxy.post("/", "body").body(), "ok");
+        assert_eq!(backend.connections(), 2 * n);
+    }
+}
+
+#[test]
+fn a_connection_reset_while_idle_is_replaced() {
+    let backend = Backend::always(status(200).body("ok").then([Act::Reset]));
+    let proxy = Proxy::serial(&[&backend]).start();
+    for _ in 0..20 {
+        // The reset may overtake a long answer, but not this one: it is awaited by length.
+        assert_eq!(proxy.get("/").body(), "ok");
+    }
+}
+
+#[test]
+fn a_connection_that_dies_under_the_request_is_retried_once_on_a_fresh_one() {
+    for stale in [hangup(), reset()] {
+        for body in ["", "a body"] {
+            let backend = Backend::replies([
+                status(200).body("first"),
+                stale.clone(),
+                status(200).body("second"),
+            ]);
+            let next = Backend::untouched();
+            let proxy = Proxy::serial(&[&backend, &next]).start();
+            assert_eq!(proxy.get_and_settle("/first").body(), "first");
+            assert_eq!(proxy.post("/", body).body(), "second");
+            let connections: Vec<_> = backend.requests().iter().map(|r| r.connection).collect();
+            assert_eq!(connections, [0, 0, 1]);
+            assert_eq!(backend.requests()[2].body, body.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn it_is_retried_only_once() {
+    let backend = Backend::replies([status(200).body("first"), hangup(), hangup()]);
+    let next = Backend::replies([status(200).body("next")]);
+    let proxy = Proxy::serial(&[&backend, &next]).start();
+    assert_eq!(proxy.get_and_settle("/first").body(), "first");
+    assert_eq!(proxy.get("/").body(), "next");
+    assert_eq!(backend.calls(), 3);
+}
+
+#[test]
+fn a_fresh_connection_that_dies_is_not_retried() {
+    let backend = Backend::replies([hangup()]);
+    let next = Backend::replies([status(200).body("next")]);
+    let proxy = Proxy::serial(&[&backend, &next]).start();
+    assert_eq!(proxy.get("/").body(), "next");
+    assert_eq!(backend.calls(), 1);
+}
+
+#[test]
+fn nothing_is_retried_once_something_was_received() {
+    let halves = [
+        "H",
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234",
+    ];
+    for half in halves {
+        let backend =
+            Backend::replies([status(200).body("first"), script([send(half), Act::Close])]);
+        let next = Backend::always(status(200).body("next"));
+        let proxy = Proxy::serial(&[&backend, &next]).start();
+        assert_eq!(proxy.get_and_settle("/first").body(), "first");
+        let answer = proxy.get("/");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(backend.calls(), 2, "{half:?}");
+    }
+}
+
+#[test]
+fn a_pool_full_of_dead_connections_does_not_fail_a_request() {
+    // Eight connections at once, then all of them closed.
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).body("ok").after(&gate).then([Act::Close]));
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut clients: Vec<_> = (0..8)
+        .map(|n| {
+            let mut client = proxy.client();
+            client.request("GET /", "");
+            backend.wait_for_calls(n + 1);
+            client
+        })
+        .collect();
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.response().body(), "ok");
+    }
+    for client in &mut clients {
+        assert_eq!(client.get("/").body(), "ok");
+    }
+}
+
+#[test]
+fn what_comes_after_an_answer_is_not_the_next_one() {
+    let poisoned = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\
+                    HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+    let backend = Backend::replies([raw(poisoned), status(200).body("clean")]);
+    let proxy = Proxy::serial(&[&backend]).start();
+    assert_eq!(proxy.get_and_settle("/1").body(), "ok");
+    assert_eq!(proxy.get("/2").body(), "clean");
+}
+
+#[test]
+fn a_body_sent_for_head_is_not_the_next_answer() {
+    let rude = "HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n\
+                HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+    let backend = Backend::replies([raw(rude), status(200).body("clean")]);
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    client.request("HEAD /", "");
+    assert_eq!(client.response_to("HEAD").status(), 200);
+    assert_eq!(client.get("/").body(), "clean");
+}
+
+#[test]
+fn a_connection_with_half_a_body_on_it_is_not_used_again() {
+    // The client leaves in the middle; the rest of the body is still on the way.
+    let backend = Backend::replies([
+        raw("HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n")
+            .then([Act::Generate(50_000_000)]),
+        status(200).body("clean"),
+    ]);
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    client.head();
+    client.reset();
+    assert_eq!(proxy.get("/").body(), "clean");
+    assert_eq!(backend.connections(), 2);
+}
+
+#[test]
+fn many_clients_at_once_get_their_own_answers() {
+    let backend = Backend::choosing(|request| {
+        status(200).body([request.target.as_bytes(), &request.body].concat())
+    });
+    let proxy = Proxy::serial(&[&backend]).start();
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                for n in 0..30 {
+                    // A connection each: many short ones must not starve either.
+                    let target = format!("/{thread}/{n}");
+                    let answer = proxy.post(&target, format!(" body {thread} {n}"));
+                    assert_eq!(answer.body(), format!("{target} body {thread} {n}"));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn descriptors_do_not_pile_up() {
+    let backend = Backend::choosing(|request| match request.target.as_str() {
+        "/cut" => script([
+            send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"),
+            Act::Reset,
+        ]),
+        "/close" => status(200).body("ok").then([Act::Close]),
+        _ => status(200).body("ok"),
+    });
+    let proxy = Proxy::serial(&[&backend]).start();
+    proxy.get("/");
+    let before = proxy.descriptors();
+    for _ in 0..50 {
+        for target in ["/", "/cut", "/close"] {
+            proxy.get(target);
+        }
+        let mut client = proxy.client();
+        client.request("POST /", "Content-Length: x\r\n");
+        client.response();
+    }
+    // What the last few requests left open closes by and by.
+    eventually(
+        "descriptors",
+        || proxy.descriptors(),
+        |&now| now <= before + 2,
+    );
+}

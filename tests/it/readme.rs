@@ -1,0 +1,263 @@
+//! The README is true: what it says to type works, and its flags are those of `-h`.
+//!
+//! Every command in a block marked `sh` is run, except the lines in [`NOT_RUN`],
+//! each with its reason. The binaries are the ones that cargo built for the tests,
+//! no command builds them again. Endpoints named in the README are stood in for
+//! by a dummy server on a free port.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+
+const PROXY: &str = env!("CARGO_BIN_EXE_balancing-reverse-proxy");
+const DUMMY: &str = env!("CARGO_BIN_EXE_dummy-http-server");
+
+/// Lines of the README's `sh` blocks that can't be run here, and why.
+const NOT_RUN: &[(&str, &str)] = &[
+    ("cargo test --locked", "it is what runs this test"),
+    ("scripts/check", "it runs this test"),
+    (
+        "cargo install --locked --path .",
+        "it would put a program into the user's home directory",
+    ),
+    (
+        "scripts/build-static",
+        "a release build for another target; scripts/test-static covers it in CI",
+    ),
+    (
+        "scripts/test-static",
+        "needs root and a static build; CI runs it",
+    ),
+    (
+        "docker build --tag balancing-reverse-proxy .",
+        "needs a Docker daemon",
+    ),
+    (
+        "docker run --publish 8080:8080 --tmpfs /tmp balancing-reverse-proxy -endpoints https://one.example,https://two.example",
+        "needs a Docker daemon",
+    ),
+    (
+        "sudo install target/*-linux-musl/release/balancing-reverse-proxy /usr/local/bin/",
+        "changes the system",
+    ),
+    (
+        "sudo systemctl enable --now balancing-reverse-proxy",
+        "changes the system",
+    ),
+];
+
+/// What the README's commands write where the user's own endpoints belong.
+const ENDPOINTS: &str = "http://localhost:8000,http://localhost:8001";
+
+/// A port of the user's choice; here it may be taken.
+const ADDRESS: &str = "-address :8080";
+
+#[test]
+fn every_command_works() {
+    let readme = readme();
+    let dummy = Dummy::start();
+    let endpoints = format!("{0},{0}", dummy.url);
+
+    thread::scope(|scope| {
+        for block in blocks(&readme, "sh") {
+            let script: Vec<&str> = block.lines().filter(|line| !is_not_run(line)).collect();
+            if script.is_empty() {
+                continue;
+            }
+            let script = script
+                .join("\n")
+                .replace(ENDPOINTS, &endpoints)
+                .replace(ADDRESS, "-address 127.0.0.1:0");
+            scope.spawn(move || {
+                let directory = tempfile::tempdir().unwrap();
+                let output = shell(&script, directory.path());
+                assert!(output.status.success(), "{}", report(&script, &output));
+                check_output(&script, &output);
+            });
+        }
+    });
+}
+
+#[test]
+fn commands_that_are_not_run_are_in_the_readme() {
+    let readme = readme();
+    let commands: Vec<&str> = blocks(&readme, "sh").flat_map(str::lines).collect();
+    for (command, _) in NOT_RUN {
+        assert!(
+            commands.contains(command),
+            "not in the README any more: {command}"
+        );
+    }
+}
+
+#[test]
+fn the_first_two_commands_are_the_demo_and_the_tests() {
+    let readme = readme();
+    let commands: Vec<&str> = blocks(&readme, "sh").flat_map(str::lines).take(2).collect();
+    assert_eq!(commands, ["scripts/demo", "cargo test --locked"]);
+}
+
+#[test]
+fn every_script_is_there_can_be_run_and_is_in_the_readme() {
+    let readme = readme();
+    let mut present: Vec<String> = fs::read_dir(root().join("scripts"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.metadata().unwrap().permissions().mode() & 0o111 != 0)
+        .map(|entry| format!("scripts/{}", entry.file_name().into_string().unwrap()))
+        .collect();
+    present.sort();
+
+    let mut named: Vec<String> = readme
+        .split(|c: char| c.is_whitespace() || "`()\"',:;".contains(c))
+        .filter(|word| word.starts_with("scripts/") && word.len() > "scripts/".len())
+        .map(|word| word.trim_end_matches('.').to_owned())
+        .collect();
+    named.sort();
+    named.dedup();
+
+    assert_eq!(
+        present, named,
+        "executable scripts, and scripts in the README"
+    );
+}
+
+#[test]
+fn the_flags_are_what_help_prints() {
+    let readme = readme();
+    let (_, flags) = readme.split_once("\n## Flags\n").expect("a section Flags");
+    let documented = blocks(flags, "text").next().expect("a block of flags");
+
+    let help = Command::new(PROXY).arg("-h").output().unwrap();
+
+    assert!(help.status.success());
+    assert_eq!(
+        documented,
+        String::from_utf8(help.stdout).unwrap(),
+        "the block under Flags is to be what -h prints"
+    );
+}
+
+/// What more than exit 0 the scripts promise.
+fn check_output(script: &str, output: &Output) {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    match script {
+        "scripts/demo" => {
+            let readme = readme();
+            let sample = blocks(&readme, "text").next().unwrap();
+            // Ports, times and who failed differ each time, the sentences don't.
+            for line in sample.lines().filter(|line| line.ends_with(['.', ':'])) {
+                assert!(stdout.contains(line), "{line}\n{}", report(script, output));
+            }
+            assert!(stdout.contains("answer 200"), "{}", report(script, output));
+            assert!(stdout.contains("served in"), "{}", report(script, output));
+        }
+        "scripts/multi-test.sh" => {
+            let log = stdout.lines().last().unwrap().strip_prefix("log: ");
+            // The directory of the run is gone with the run, hence the name only.
+            assert!(
+                log.is_some_and(|path| path.contains("multi-test")),
+                "{}",
+                report(script, output)
+            );
+        }
+        _ => {}
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+/// The text of the fenced blocks that are marked with `language`.
+fn blocks<'a>(markdown: &'a str, language: &str) -> impl Iterator<Item = &'a str> {
+    // Split at the fences, every second part is inside one.
+    markdown
+        .split("```")
+        .skip(1)
+        .step_by(2)
+        .filter_map(move |block| block.strip_prefix(language)?.strip_prefix('\n'))
+}
+
+fn is_not_run(line: &str) -> bool {
+    NOT_RUN.iter().any(|(command, _)| line == *command)
+}
+
+/// Runs `script` as a user would who stands in the project's directory and has the
+/// programs in the path; temporary files go to `directory`.
+fn shell(script: &str, directory: &Path) -> Output {
+    let bin_dir = Path::new(PROXY).parent().unwrap();
+    let mut path = vec![bin_dir.to_owned()];
+    path.extend(env::split_paths(&env::var_os("PATH").unwrap()));
+    Command::new("sh")
+        .args(["-eu", "-c", script])
+        .current_dir(root())
+        .env("PATH", env::join_paths(path).unwrap())
+        .env("BIN_DIR", bin_dir)
+        .env("TMPDIR", directory)
+        .env_remove("http_proxy")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn report(script: &str, output: &Output) -> String {
+    format!(
+        "{script}\n{}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// A dummy server that answers at once and never fails.
+struct Dummy {
+    child: Child,
+    url: String,
+}
+
+impl Dummy {
+    fn start() -> Self {
+        let mut child = Command::new(DUMMY)
+            .args(["-address", "127.0.0.1:0", "-stop-after", "2m"])
+            .args(["-delay-responding=false", "-random-errors=false"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                Some(
+                    line.split_once("serving on \"")?
+                        .1
+                        .strip_suffix('"')?
+                        .into(),
+                )
+            })
+            .unwrap_or_else(|| String::from("no address"));
+        // What it logs later must not fill the pipe.
+        thread::spawn(move || lines.for_each(drop));
+        Self {
+            child,
+            url: format!("http://{address}"),
+        }
+    }
+}
+
+impl Drop for Dummy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
