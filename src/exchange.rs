@@ -70,8 +70,17 @@ pub struct Checked {
     pub bare: bool,
 }
 
-/// Checks a request's head. `max_body` is in bytes.
-pub fn check(request: &Request, client: SocketAddr, max_body: u64) -> Result<Checked, Refusal> {
+/// How large requests may be, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// `-max-header`
+    pub head: u64,
+    /// `-max-body`
+    pub body: u64,
+}
+
+/// Checks a request's head.
+pub fn check(request: &Request, client: SocketAddr, sizes: Sizes) -> Result<Checked, Refusal> {
     let version = match *request.http_version() {
         HTTPVersion(1, 0) => Version::Http10,
         HTTPVersion(1, 1) => Version::Http11,
@@ -106,14 +115,21 @@ pub fn check(request: &Request, client: SocketAddr, max_body: u64) -> Result<Che
         }
     }
     let framing = framing(&headers, version)?;
-    if matches!(framing, Framing::Length(length) if length > max_body) {
-        return Err(body_too_large(max_body));
+    if matches!(framing, Framing::Length(length) if length > sizes.body) {
+        return Err(body_too_large(sizes.body));
     }
     let lines = headers
         .iter()
         .map(|(name, value)| name.len() + value.len() + ": \r\n".len());
     let usual_length =
         method.len() + request.url().len() + "  HTTP/1.1\r\n\r\n".len() + lines.sum::<usize>();
+    if usual_length as u64 > sizes.head {
+        let reason = format!(
+            "request head larger than {} bytes (-max-header)",
+            sizes.head
+        );
+        return Err(Refusal::new(431, reason));
+    }
     let host = host(&headers, version)?;
     let (target, authority) = origin_form(request.url(), method)?;
     let leniency = Leniency::of(request);

@@ -16,6 +16,7 @@ use balancing_reverse_proxy::cli::{self, Args, PROXY, Parsed};
 use balancing_reverse_proxy::config::Config;
 use balancing_reverse_proxy::dispatch::Policy;
 use balancing_reverse_proxy::endpoint::{Endpoint, Settings};
+use balancing_reverse_proxy::exchange::Sizes;
 use balancing_reverse_proxy::failure::describe;
 use balancing_reverse_proxy::go_duration::GoDuration;
 use balancing_reverse_proxy::logging::Logging;
@@ -92,7 +93,10 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
             per_try_timeout: config.per_try_timeout,
             request_timeout: config.request_timeout,
         },
-        max_body: config.max_body,
+        sizes: Sizes {
+            head: config.limits.max_header,
+            body: config.max_body,
+        },
     };
     let listener = listen::bind(&config.address).map_err(|error| {
         let reason = describe(&error);

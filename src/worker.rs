@@ -15,7 +15,7 @@ use crate::body::{Body, read_body};
 use crate::clients::{Clients, Flight, InFlight, Leftover, Stage};
 use crate::dispatch::{self, Policy, Winner};
 use crate::endpoint::{Endpoint, Outgoing};
-use crate::exchange::{self, Checked, Refusal};
+use crate::exchange::{self, Checked, Refusal, Sizes};
 use crate::failure::{Failure, describe};
 use crate::forward::{Framing, Persistence};
 use crate::go_duration::GoDuration;
@@ -31,8 +31,8 @@ pub struct Proxy {
     pub endpoints: Vec<Endpoint>,
     /// How requests are put to them.
     pub policy: Policy,
-    /// The largest request body, in bytes.
-    pub max_body: u64,
+    /// How large requests may be.
+    pub sizes: Sizes,
 }
 
 /// An admitted request.
@@ -66,7 +66,7 @@ impl Worker {
     /// Checks an admitted request's head. An unsound one condemns its connection.
     #[must_use]
     pub fn job(&self, request: Request, client: SocketAddr, in_flight: InFlight) -> Job {
-        let checked = exchange::check(&request, client, self.proxy.max_body);
+        let checked = exchange::check(&request, client, self.proxy.sizes);
         if checked.is_err() {
             self.clients.condemn(client);
         }
@@ -117,7 +117,7 @@ impl Worker {
         let flight = Arc::clone(&in_flight.flight);
         flight.set_stage(Stage::Receiving);
         let traffic = || self.clients.socket(client)?.traffic();
-        let body = read_body(&mut request, &checked, self.proxy.max_body, traffic);
+        let body = read_body(&mut request, &checked, self.proxy.sizes.body, traffic);
         let body = match body {
             Ok(body) => body,
             Err(refusal) => {

@@ -124,6 +124,12 @@ impl Clock {
         matches!(self.phase, Phase::Between { received, .. } if received == traffic.received)
     }
 
+    /// Whether a head has begun and has not come to its end.
+    #[must_use]
+    pub fn has_begun_a_head(&self) -> bool {
+        matches!(self.phase, Phase::Between { head: Some(_), .. })
+    }
+
     fn between(&mut self, now: Instant, traffic: Traffic, limits: &Limits) -> Option<Reached> {
         let Phase::Between {
             since,

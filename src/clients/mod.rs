@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,8 @@ pub struct Clients {
     lingering: Sender<Lingering>,
     /// No request will follow the ones in flight.
     closing: AtomicBool,
+    /// How many requests there have been.
+    admitted: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +143,8 @@ impl Flight {
     }
 }
 
-/// A request in flight; ends with its drop.
+/// A request in flight; ends with its drop, which must come after that of the request
+/// or its writer.
 #[derive(Debug)]
 pub struct InFlight {
     clients: Arc<Clients>,
@@ -158,6 +161,7 @@ impl Clients {
             state: Mutex::default(),
             lingering,
             closing: AtomicBool::new(false),
+            admitted: AtomicU64::new(0),
         })
     }
 
@@ -181,13 +185,18 @@ impl Clients {
             };
             drop(state);
             let now = self.socket(client).map(|socket| socket.inode());
+            state = self.lock();
             if now.is_none() || now == inode {
-                self.drop_request(request, now);
+                if let Some(condemned) = state.condemned.get_mut(&client) {
+                    condemned.held.push(request);
+                }
+                drop(state);
+                self.drop_held(client);
                 return None;
             }
-            state = self.lock();
             state.condemned.remove(&client);
         }
+        self.admitted.fetch_add(1, Ordering::Relaxed);
         let requests = state.connections.entry(client).or_default();
         requests.admitted += 1;
         requests.unseen = false;
@@ -265,18 +274,37 @@ impl Clients {
         (stage, requests.admitted)
     }
 
+    /// How many requests there have been on all connections.
+    fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
     fn is_idle(&self, client: SocketAddr) -> bool {
         self.progress(client).0.is_none()
     }
 
-    /// Forgets the connections that are not among `open` at two looks in a row.
-    fn forget_ended(&self, open: &HashSet<SocketAddr>) {
+    /// Forgets the connections that are not among `open` at two sweeps in a row. What
+    /// is being done for their clients is cancelled: they have gone away before their
+    /// connections were found. True if there may be some such client.
+    fn forget_ended(&self, open: &HashSet<SocketAddr>) -> bool {
+        let mut in_doubt = false;
+        let mut cancelled = Vec::new();
         self.lock().connections.retain(|client, requests| {
-            let unseen = requests.is_idle() && !open.contains(client);
-            let ended = unseen && requests.unseen;
-            requests.unseen = unseen;
-            !ended
+            let unseen = !open.contains(client);
+            let twice = std::mem::replace(&mut requests.unseen, unseen) && unseen;
+            if requests.is_idle() {
+                return !twice;
+            }
+            in_doubt |= unseen && !twice;
+            if twice {
+                cancelled.extend(requests.in_flight.iter().cloned());
+            }
+            true
         });
+        for flight in cancelled {
+            flight.attempts.cancel();
+        }
+        in_doubt
     }
 
     fn has_in_flight(&self) -> bool {
@@ -331,15 +359,32 @@ impl Clients {
     }
 
     fn has_been_cut(&self, client: SocketAddr, inode: Inode) {
+        if let Some(condemned) = self.lock().condemned.get_mut(&client) {
+            condemned.cut = Some(inode);
+        }
+        self.drop_held(client);
+    }
+
+    /// Drops the requests of a connection that has been cut, once none is in flight:
+    /// `tiny_http` answers what is dropped, and that has to wait for its turn.
+    fn drop_held(&self, client: SocketAddr) {
         let mut state = self.lock();
+        let State {
+            connections,
+            condemned,
+        } = &mut *state;
+        let Some(condemned) = condemned.get_mut(&client) else {
+            return;
+        };
+        let Some(inode) = condemned.cut else { return };
         let mut dropped = Vec::new();
-        if let Some(requests) = state.connections.get_mut(&client) {
+        if let Some(requests) = connections.get_mut(&client) {
+            if !requests.in_flight.is_empty() {
+                return;
+            }
             dropped.extend(requests.waiting.drain(..));
         }
-        if let Some(condemned) = state.condemned.get_mut(&client) {
-            condemned.cut = Some(inode);
-            dropped.append(&mut condemned.held);
-        }
+        dropped.append(&mut condemned.held);
         drop(state);
         for request in dropped {
             self.drop_request(request, inode);
@@ -434,6 +479,11 @@ impl Drop for InFlight {
             requests
                 .in_flight
                 .retain(|flight| !Arc::ptr_eq(flight, &self.flight));
+        }
+        let condemned = state.condemned.contains_key(&self.client);
+        drop(state);
+        if condemned {
+            self.clients.drop_held(self.client);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -114,8 +115,11 @@ impl ClientSocket {
 
     /// Ends the connection so that the client can't take it for a clean end (RST).
     pub(super) fn reset(&self) {
-        // Disconnecting acts on the connection whoever else has descriptors of it.
-        if rustix::net::connect_unspec(&self.stream).is_err() {
+        // Disconnecting acts on the connection whoever else has descriptors of it. The
+        // kernel denies it while somebody waits to read: then an end wakes him, and it
+        // is his closing that resets the connection.
+        let linger = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        if rustix::net::connect_unspec(&self.stream).is_err() || linger.is_err() {
             self.cut();
         }
     }
@@ -354,7 +358,7 @@ mod tests {
         accepted.write_all(b"123").unwrap();
         client.read_exact(&mut [0; 3]).unwrap();
         // The acknowledgement is on its way.
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let until = std::time::Instant::now() + Duration::from_secs(10);
         while tcp_info(accepted.as_fd()).unwrap().pending {
             assert!(std::time::Instant::now() < until);
             std::thread::yield_now();

@@ -19,6 +19,7 @@
 //! kernel's counters of each connection are read. In between the thread waits in `poll`
 //! for clients to go away.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{PipeReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -33,20 +34,23 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::limits::{Clock, Limits, Reached};
 use super::socket::{ClientSocket, are_descriptors_listed, inode, own_descriptors};
-use super::{Clients, Leftover};
+use super::{Clients, LINGER, Leftover};
 use crate::control::wait_until;
 use crate::forward::Persistence;
 use crate::own_answer::own_answer;
 
 /// From one look to the next.
-const INTERVAL: Duration = Duration::from_millis(50);
+const INTERVAL: Duration = Duration::from_millis(40);
 
-/// From one look to the next while a connection seems to be unserved: a thread that
-/// has just been woken needs a moment.
-const SHORT_INTERVAL: Duration = Duration::from_millis(10);
+/// From one look to the next while something is in doubt: a connection seems to be
+/// unserved, or its client seems to have gone. A moment may make it clear.
+const SHORT_INTERVAL: Duration = Duration::from_millis(5);
 
 /// From one search for new connections to the next while nothing seems to change.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same while requests come.
+const BUSY_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 
 /// From one look at the kernel's counters to the next.
 const COUNT_INTERVAL: Duration = Duration::from_millis(200);
@@ -60,6 +64,12 @@ const LINGERING: usize = 1024;
 /// How long a connection above the limit may go without a request: honest newcomers
 /// have sent theirs by then, and are gone soon.
 const ABOVE_THE_LIMIT: Duration = Duration::from_millis(100);
+
+/// How long a connection counts as new.
+const NEW: Duration = Duration::from_millis(500);
+
+/// How long a client that floods us has to read why it is cut.
+const TIME_TO_READ: Duration = Duration::from_millis(20);
 
 /// How long `tiny_http` may hold a connection that has been cut, with no request left:
 /// it reads an end at once, so this is far more than it needs.
@@ -99,8 +109,12 @@ pub struct Watch {
     last_count: Instant,
     /// The lowest free descriptor at the last look.
     lowest_free: RawFd,
+    /// How many requests there had been at the last look.
+    admitted: u64,
     /// A connection has ended since the last sweep.
     some_ended: bool,
+    /// There may be clients that have gone away before they were found.
+    in_doubt: bool,
     /// At the last sweep nobody but us held the listener.
     nobody_accepts: bool,
     connections: HashMap<u64, Connection>,
@@ -119,6 +133,8 @@ struct Connection {
     /// Since then it is cut, or the client has gone away: nothing more is to be learnt
     /// from it.
     gone: Option<Instant>,
+    /// When it is reset, if `tiny_http` still holds it then.
+    reset_at: Option<Instant>,
 }
 
 impl Watch {
@@ -151,7 +167,9 @@ impl Watch {
             last_sweep: Instant::now(),
             last_count: Instant::now(),
             lowest_free: -1,
+            admitted: 0,
             some_ended: false,
+            in_doubt: false,
             nobody_accepts: false,
             connections: HashMap::new(),
             events: Events::default(),
@@ -199,14 +217,15 @@ impl Watch {
                 // Fails where it has been told before.
                 let _ = idle.try_send(());
             }
-            if now.duration_since(self.last_count) >= COUNT_INTERVAL {
+            let all = now.duration_since(self.last_count) >= COUNT_INTERVAL;
+            self.keep_limits(now, all);
+            if all {
                 self.last_count = now;
-                self.keep_limits(now);
                 self.close_stuck(now);
             }
             self.rescue();
             let unserved = |connection: &Connection| connection.unserved;
-            let hurry = closing || self.connections.values().any(unserved);
+            let hurry = closing || self.in_doubt || self.connections.values().any(unserved);
             next_look = now + if hurry { SHORT_INTERVAL } else { INTERVAL };
         }
     }
@@ -219,10 +238,17 @@ impl Watch {
             rustix::io::fcntl_dupfd_cloexec(calls, 0).map_or(-1, |duplicate| duplicate.as_raw_fd());
         let changed = std::mem::replace(&mut self.lowest_free, free) != free || free == -1;
         let ended = std::mem::take(&mut self.some_ended);
+        let admitted = self.clients.admitted();
+        let interval = if std::mem::replace(&mut self.admitted, admitted) == admitted {
+            SWEEP_INTERVAL
+        } else {
+            BUSY_SWEEP_INTERVAL
+        };
         changed
             || ended
             || self.nobody_accepts
-            || now.duration_since(self.last_sweep) >= SWEEP_INTERVAL
+            || self.in_doubt
+            || now.duration_since(self.last_sweep) >= interval
     }
 
     /// Waits for the next look, and looks after clients that go away meanwhile.
@@ -257,6 +283,7 @@ impl Watch {
         for inode in gone {
             if let Some(connection) = self.connections.get_mut(&inode) {
                 connection.gone = Some(now);
+                connection.reset_at = Some(now + LINGER);
                 self.some_ended = true;
                 self.clients.abandon(connection.client);
             }
@@ -284,6 +311,7 @@ impl Watch {
             if idle {
                 connection.socket.cut();
                 connection.gone = Some(now);
+                connection.reset_at = Some(now + LINGER);
             }
         }
         let gone = |connection: &Connection| connection.gone.is_some();
@@ -330,6 +358,7 @@ impl Watch {
                     served: false,
                     unserved: false,
                     gone: None,
+                    reset_at: None,
                 };
                 found.insert(connection.socket.inode(), connection);
             }
@@ -340,22 +369,29 @@ impl Watch {
             .retain(|inode, _| holders.get(inode).is_some_and(|count| *count > 1));
         self.connections.extend(found);
         let open = self.connections.values();
-        self.clients
+        self.in_doubt = self
+            .clients
             .forget_ended(&open.map(|connection| connection.client).collect());
         holders
     }
 
-    /// Cuts the connections that have reached a limit.
-    fn keep_limits(&mut self, now: Instant) {
-        let above = self
-            .connections
-            .len()
-            .saturating_sub(self.limits.max_connections);
+    /// Cuts the connections that have reached a limit. Looks at `all` of them, or at
+    /// those only of which much may come in little time: new ones, and unfinished heads.
+    fn keep_limits(&mut self, now: Instant, all: bool) {
+        let open = self.connections.values();
+        let open = open.filter(|connection| connection.gone.is_none()).count();
+        let above = open.saturating_sub(self.limits.max_connections);
         if above > 0 {
             self.cut_newest(above, now);
         }
         for connection in self.connections.values_mut() {
-            if connection.gone.is_some() {
+            if connection.reset_at.is_some_and(|at| at <= now) {
+                connection.reset_at = None;
+                connection.socket.reset();
+            }
+            let is_new = now.duration_since(connection.found) < NEW;
+            if connection.gone.is_some() || !(all || is_new || connection.clock.has_begun_a_head())
+            {
                 continue;
             }
             let client = connection.client;
@@ -374,6 +410,10 @@ impl Watch {
                 continue;
             };
             connection.gone = Some(now);
+            connection.reset_at = Some(match reached {
+                Reached::LargeHead => now + TIME_TO_READ,
+                _ => now + LINGER,
+            });
             let answer = match reached {
                 Reached::Idle | Reached::SlowReader => None,
                 Reached::SlowHead => Some((408, "request head too slow (-header-timeout)")),
@@ -386,6 +426,8 @@ impl Watch {
             }
             match reached {
                 Reached::SlowReader => connection.socket.reset(),
+                // An end would not be noticed where the window is shut: it is reset soon.
+                Reached::LargeHead => connection.socket.finish_sending(),
                 _ => connection.socket.cut(),
             }
             self.events.log(reached, client, now);
@@ -399,12 +441,20 @@ impl Watch {
             .connections
             .values_mut()
             .filter(|connection| connection.gone.is_none())
-            .filter(|connection| now.duration_since(connection.found) >= ABOVE_THE_LIMIT)
             .filter(|connection| self.clients.is_idle(connection.client))
             .collect();
-        idle.sort_by_key(|connection| std::cmp::Reverse(connection.found));
+        // Those that have been served are established, also where they were found in the
+        // same sweep.
+        idle.sort_by_key(|connection| {
+            let served = self.clients.progress(connection.client).1 > 0;
+            (served, Reverse(connection.found))
+        });
         for connection in idle.into_iter().take(count) {
+            if now.duration_since(connection.found) < ABOVE_THE_LIMIT {
+                continue;
+            }
             connection.gone = Some(now);
+            connection.reset_at = Some(now + LINGER);
             connection.socket.cut();
             self.events.log_crowd(connection.client, now);
         }
