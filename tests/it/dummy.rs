@@ -68,7 +68,8 @@ fn milliseconds(delay: &str) -> f64 {
     let number = delay.trim_end_matches(|c: char| !c.is_ascii_digit());
     let factor = match &delay[number.len()..] {
         "ns" => 1e-6,
-        "µs" => 1e-3,
+        // As the client reads bytes: "µs" in UTF-8.
+        "\u{c2}\u{b5}s" => 1e-3,
         "ms" => 1.0,
         "s" if number == "1" => 1e3,
         _ => panic!("{delay} is no delay up to a second"),

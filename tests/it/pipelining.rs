@@ -7,9 +7,8 @@ use crate::common::{
 };
 
 fn requests(numbers: std::ops::Range<usize>) -> String {
-    numbers
-        .map(|n| format!("POST /{n} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx"))
-        .collect()
+    let one = |n| format!("POST /{n} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+    numbers.map(one).collect::<Vec<_>>().concat()
 }
 
 #[test]
