@@ -163,7 +163,7 @@ pub const PROXY: Program = Program {
         Flag {
             name: "workers",
             value: "NUMBER",
-            default: "256",
+            default: "1024",
             help: "how many requests are worked on at once",
         },
         Flag {
@@ -340,7 +340,7 @@ pub struct Args {
 /// The most workers that may be asked for: each one is a thread.
 const MOST_WORKERS: usize = 65_536;
 
-const DEFAULT_WORKERS: NonZeroUsize = match NonZeroUsize::new(256) {
+const DEFAULT_WORKERS: NonZeroUsize = match NonZeroUsize::new(1024) {
     Some(number) => number,
     None => NonZeroUsize::MIN,
 };

@@ -8,7 +8,7 @@
 //! Stopping closes the listener at once. Each connection ends with the request that it
 //! has in flight, or at once if it has none.
 
-use std::io::{self, PipeWriter, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -37,8 +37,6 @@ pub struct Server {
     address: SocketAddr,
     listener: Arc<TcpListener>,
     clients: Arc<Clients>,
-    /// Calls the watch; its end ends it.
-    watch: PipeWriter,
     /// Told once nothing is left to be done after a stop.
     idle: Receiver<()>,
 }
@@ -55,7 +53,8 @@ impl Server {
         limits: Limits,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        let watch = Watch::new(address, limits);
+        let (calls, call) = io::pipe()?;
+        let watch = Watch::new(address, limits, Arc::new(call));
         let clients = watch.clients();
         let worker = Arc::new(Worker::new(proxy, Arc::clone(&clients)));
         let (jobs, queue) = bounded(workers.saturating_mul(QUEUED_PER_WORKER));
@@ -75,7 +74,6 @@ impl Server {
             worker,
         });
         gate.listen()?;
-        let (calls, call) = io::pipe()?;
         let (idle, is_idle) = bounded(1);
         let inode = rustix::fs::fstat(&listener)?.st_ino;
         spawn("watch".to_owned(), move || {
@@ -96,7 +94,6 @@ impl Server {
             address,
             listener,
             clients,
-            watch: call,
             idle: is_idle,
         })
     }
@@ -110,13 +107,13 @@ impl Server {
     /// Stops accepting and waits for the requests in flight, at most for `drain`.
     /// Tells whether all of them have ended.
     #[must_use = "what is false has lost requests"]
-    pub fn stop(mut self, drain: Duration) -> bool {
+    pub fn stop(self, drain: Duration) -> bool {
         self.clients.close();
         // `tiny_http`'s accept thread dies of this; it can't be told otherwise without
         // losing the requests that it has queued.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
-        // Where the watch has ended there is nobody to wait for.
-        self.watch.write_all(&[0]).is_ok() && self.idle.recv_timeout(drain).is_ok()
+        self.clients.call_watch();
+        self.idle.recv_timeout(drain).is_ok()
     }
 }
 

@@ -9,7 +9,7 @@ mod socket;
 pub mod watch;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::Write;
+use std::io::{PipeWriter, Write};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -58,6 +58,10 @@ pub struct Clients {
     closing: AtomicBool,
     /// How many requests there have been.
     admitted: AtomicU64,
+    /// The watch does not look often, and wants to be called.
+    watch_rests: AtomicBool,
+    /// Calls the watch.
+    call: Arc<PipeWriter>,
 }
 
 #[derive(Debug, Default)]
@@ -154,7 +158,7 @@ pub struct InFlight {
 }
 
 impl Clients {
-    fn new(port: u16, lingering: Sender<Lingering>) -> Arc<Self> {
+    fn new(port: u16, lingering: Sender<Lingering>, call: Arc<PipeWriter>) -> Arc<Self> {
         Arc::new(Self {
             port,
             duplicates: Arc::default(),
@@ -162,6 +166,8 @@ impl Clients {
             lingering,
             closing: AtomicBool::new(false),
             admitted: AtomicU64::new(0),
+            watch_rests: AtomicBool::new(false),
+            call,
         })
     }
 
@@ -200,9 +206,13 @@ impl Clients {
         let requests = state.connections.entry(client).or_default();
         requests.admitted += 1;
         requests.unseen = false;
+        let is_new = requests.admitted == 1;
         if requests.is_idle() {
             let flight = requests.begin();
             drop(state);
+            if is_new && self.watch_rests.swap(false, Ordering::AcqRel) {
+                self.call_watch();
+            }
             return Some((request, self.in_flight(client, flight)));
         }
         requests.waiting.push_back(request);
@@ -272,6 +282,22 @@ impl Clients {
             None => Some(Stage::Queued),
         };
         (stage, requests.admitted)
+    }
+
+    /// The watch has a rest, unless there have been more requests than it knows of.
+    fn rest(&self, admitted: u64) -> bool {
+        self.watch_rests.store(true, Ordering::Release);
+        let rests = self.admitted() == admitted;
+        if !rests {
+            self.watch_rests.store(false, Ordering::Release);
+        }
+        rests
+    }
+
+    /// Makes the watch look at once.
+    pub fn call_watch(&self) {
+        // Where the watch has ended, nobody has to be called.
+        let _ = (&*self.call).write_all(&[0]);
     }
 
     /// How many requests there have been on all connections.

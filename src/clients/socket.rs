@@ -236,6 +236,19 @@ impl AsFd for ClientSocket {
     }
 }
 
+/// The client's address, if this descriptor is a connection of a listener on `port`.
+/// Needs no descriptor of its own, but may be out of date at once.
+#[allow(unsafe_code)]
+pub(super) fn client_of(fd: RawFd, port: u16) -> Option<SocketAddr> {
+    // SAFETY: the number is only handed to `getsockname` and `getpeername`, which are
+    // defined for every number.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    let socket = socket2::SockRef::from(&borrowed);
+    let local = socket.local_addr().ok()?.as_socket()?;
+    let client = socket.peer_addr().ok()?.as_socket()?;
+    (local.port() == port).then_some(client)
+}
+
 /// The inode of this descriptor, if it is open.
 #[allow(unsafe_code)]
 pub(super) fn inode(fd: RawFd) -> Option<u64> {

@@ -14,14 +14,14 @@
 //! - **Accepting.** `tiny_http`'s accept thread dies of any error, and may do so without
 //!   a word: then nobody but us holds the listener any more.
 //!
-//! Cost: twenty looks a second, most of which find nothing to do. Once a second,
-//! or when descriptors have come or gone, they are listed; five times a second the
-//! kernel's counters of each connection are read. In between the thread waits in `poll`
-//! for clients to go away.
+//! Cost: five looks a second while nothing happens, twenty-five otherwise; most of them
+//! find nothing to do. Once a second, or when descriptors have come or gone, they are
+//! listed; five times a second the kernel's counters of each connection are read. In
+//! between the thread waits in `poll` for clients to go away.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
-use std::io::{PipeReader, Read};
+use std::collections::{HashMap, HashSet};
+use std::io::{PipeReader, PipeWriter, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
@@ -33,14 +33,17 @@ use log::{info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::limits::{Clock, Limits, Reached};
-use super::socket::{ClientSocket, are_descriptors_listed, inode, own_descriptors};
-use super::{Clients, LINGER, Leftover};
+use super::socket::{ClientSocket, are_descriptors_listed, client_of, inode, own_descriptors};
+use super::{Clients, LINGER, Leftover, Stage};
 use crate::control::wait_until;
 use crate::forward::Persistence;
 use crate::own_answer::own_answer;
 
 /// From one look to the next.
 const INTERVAL: Duration = Duration::from_millis(40);
+
+/// The same while nothing happens; a request on a new connection ends it.
+const QUIET_INTERVAL: Duration = Duration::from_millis(200);
 
 /// From one look to the next while something is in doubt: a connection seems to be
 /// unserved, or its client seems to have gone. A moment may make it clear.
@@ -69,7 +72,7 @@ const ABOVE_THE_LIMIT: Duration = Duration::from_millis(100);
 const NEW: Duration = Duration::from_millis(500);
 
 /// How long a client that floods us has to read why it is cut.
-const TIME_TO_READ: Duration = Duration::from_millis(20);
+const TIME_TO_READ: Duration = Duration::from_millis(5);
 
 /// How long `tiny_http` may hold a connection that has been cut, with no request left:
 /// it reads an end at once, so this is far more than it needs.
@@ -77,6 +80,9 @@ const STUCK: Duration = Duration::from_secs(30);
 
 /// How long an unserved request is waited for once it is time to stop.
 const UNSERVED_AT_THE_END: Duration = Duration::from_secs(1);
+
+/// A client that has been sending or receiving for so long goes when there are too many.
+const SLOW_IN_A_CROWD: Duration = Duration::from_secs(1);
 
 /// At most one line in this time for each kind of event.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -138,9 +144,10 @@ struct Connection {
 }
 
 impl Watch {
-    /// A watch over the clients of the listener at this address.
+    /// A watch over the clients of the listener at this address; a byte into `call`
+    /// calls for a look at once.
     #[must_use]
-    pub fn new(mut listener: SocketAddr, limits: Limits) -> Self {
+    pub fn new(mut listener: SocketAddr, limits: Limits, call: Arc<PipeWriter>) -> Self {
         if listener.ip().is_unspecified() {
             listener.set_ip(match listener {
                 SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -158,7 +165,7 @@ impl Watch {
         }
         let (lingering, refused) = bounded(LINGERING);
         Self {
-            clients: Clients::new(listener.port(), lingering),
+            clients: Clients::new(listener.port(), lingering, call),
             listener,
             limits,
             refused,
@@ -182,8 +189,7 @@ impl Watch {
         Arc::clone(&self.clients)
     }
 
-    /// Watches until the writer of `calls` is gone; a byte from it calls for a look at
-    /// once. `listen_again` is called when nobody but us holds `listener` any more.
+    /// Watches until the writer of `calls` is gone. `listen_again` is called when nobody but us holds `listener` any more.
     /// `idle` is told once [`Clients::close`] was called and nothing is left to be done.
     pub fn run(
         mut self,
@@ -224,9 +230,25 @@ impl Watch {
                 self.close_stuck(now);
             }
             self.rescue();
-            let unserved = |connection: &Connection| connection.unserved;
-            let hurry = closing || self.in_doubt || self.connections.values().any(unserved);
-            next_look = now + if hurry { SHORT_INTERVAL } else { INTERVAL };
+            next_look = now + self.interval(now, closing);
+        }
+    }
+
+    /// How long nothing needs to be looked at.
+    fn interval(&mut self, now: Instant, closing: bool) -> Duration {
+        let soon = now + INTERVAL;
+        let hurry = |connection: &Connection| {
+            connection.unserved || connection.reset_at.is_some_and(|at| at < soon)
+        };
+        let busy = |connection: &Connection| {
+            now.duration_since(connection.found) < NEW || connection.clock.has_begun_a_head()
+        };
+        if closing || self.in_doubt || self.connections.values().any(hurry) {
+            SHORT_INTERVAL
+        } else if self.clients.rest(self.admitted) && !self.connections.values().any(busy) {
+            QUIET_INTERVAL
+        } else {
+            INTERVAL
         }
     }
 
@@ -341,15 +363,17 @@ impl Watch {
         let mut descriptors = HashMap::with_capacity(self.known.len());
         let mut holders: HashMap<u64, usize> = HashMap::with_capacity(self.connections.len());
         let mut found = HashMap::new();
+        let mut open = HashSet::with_capacity(self.connections.len());
         for fd in own_descriptors() {
             let Some(inode) = inode(fd) else { continue };
             descriptors.insert(fd, inode);
             *holders.entry(inode).or_default() += 1;
             let is_new = self.known.get(&fd) != Some(&inode);
-            if is_new
-                && !self.connections.contains_key(&inode)
-                && let Some((socket, client)) = self.clients.inspect(fd)
-            {
+            if !is_new || self.connections.contains_key(&inode) {
+                continue;
+            }
+            open.extend(client_of(fd, self.listener.port()));
+            if let Some((socket, client)) = self.clients.inspect(fd) {
                 let connection = Connection {
                     socket,
                     client,
@@ -368,10 +392,9 @@ impl Watch {
         self.connections
             .retain(|inode, _| holders.get(inode).is_some_and(|count| *count > 1));
         self.connections.extend(found);
-        let open = self.connections.values();
-        self.in_doubt = self
-            .clients
-            .forget_ended(&open.map(|connection| connection.client).collect());
+        let found = self.connections.values();
+        open.extend(found.map(|connection| connection.client));
+        self.in_doubt = self.clients.forget_ended(&open);
         holders
     }
 
@@ -434,23 +457,30 @@ impl Watch {
         }
     }
 
-    /// Cuts the newest connections that have been above the limit for a while and have
-    /// no request in flight.
+    /// Cuts the newest connections that have been above the limit for a while: those
+    /// without a request in flight, then those whose clients are sending or receiving
+    /// for so long that they must be slow.
     fn cut_newest(&mut self, count: usize, now: Instant) {
-        let mut idle: Vec<&mut Connection> = self
+        let age = |connection: &Connection| now.duration_since(connection.found);
+        let can_go = |connection: &Connection| match self.clients.progress(connection.client).0 {
+            None => true,
+            Some(Stage::Receiving | Stage::Sending) => age(connection) >= SLOW_IN_A_CROWD,
+            Some(Stage::Queued | Stage::Asking) => false,
+        };
+        let mut newest: Vec<&mut Connection> = self
             .connections
             .values_mut()
             .filter(|connection| connection.gone.is_none())
-            .filter(|connection| self.clients.is_idle(connection.client))
+            .filter(|connection| can_go(connection))
             .collect();
         // Those that have been served are established, also where they were found in the
         // same sweep.
-        idle.sort_by_key(|connection| {
-            let served = self.clients.progress(connection.client).1 > 0;
-            (served, Reverse(connection.found))
+        newest.sort_by_key(|connection| {
+            let (stage, admitted) = self.clients.progress(connection.client);
+            (stage.is_some(), admitted > 0, Reverse(connection.found))
         });
-        for connection in idle.into_iter().take(count) {
-            if now.duration_since(connection.found) < ABOVE_THE_LIMIT {
+        for connection in newest.into_iter().take(count) {
+            if age(connection) < ABOVE_THE_LIMIT {
                 continue;
             }
             connection.gone = Some(now);

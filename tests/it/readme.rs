@@ -20,6 +20,7 @@ const DUMMY: &str = env!("CARGO_BIN_EXE_dummy-http-server");
 const NOT_RUN: &[(&str, &str)] = &[
     ("cargo test --locked", "it is what runs this test"),
     ("scripts/check", "it runs this test"),
+    ("scripts/attack", "it takes minutes, and both cores"),
     (
         "cargo install --locked --path .",
         "it would put a program into the user's home directory",
