@@ -68,6 +68,8 @@ pub struct Clients {
 struct State {
     connections: HashMap<SocketAddr, Requests>,
     condemned: HashMap<SocketAddr, Condemned>,
+    /// Those that the watch has found.
+    sockets: HashMap<SocketAddr, Arc<ClientSocket>>,
 }
 
 /// A connection's requests.
@@ -352,12 +354,25 @@ impl Clients {
 
     /// The client's connection, if it is still there.
     ///
-    /// Cost: a few system calls for each descriptor of the process.
+    /// Cost: nothing if the watch has found it, else a few system calls for each
+    /// descriptor of the process.
     #[must_use]
-    pub fn socket(&self, client: SocketAddr) -> Option<ClientSocket> {
+    pub fn socket(&self, client: SocketAddr) -> Option<Arc<ClientSocket>> {
+        let known = self.lock().sockets.get(&client).cloned();
+        // One that has ended may be known still, and another one have its address.
+        if let Some(socket) = known.filter(|socket| socket.is_connected()) {
+            return Some(socket);
+        }
         socket::own_descriptors()
+            .filter(|fd| socket::client_of(*fd, self.port) == Some(client))
             .filter_map(|fd| self.inspect(fd))
-            .find_map(|(socket, peer)| (peer == client).then_some(socket))
+            .find_map(|(socket, peer)| (peer == client).then(|| Arc::new(socket)))
+    }
+
+    fn set_sockets(&self, sockets: HashMap<SocketAddr, Arc<ClientSocket>>) {
+        let old = std::mem::replace(&mut self.lock().sockets, sockets);
+        // Closes descriptors: not under the lock.
+        drop(old);
     }
 
     /// The client's connection behind this descriptor, if it is one.
@@ -398,6 +413,7 @@ impl Clients {
         let State {
             connections,
             condemned,
+            ..
         } = &mut *state;
         let Some(condemned) = condemned.get_mut(&client) else {
             return;

@@ -101,6 +101,11 @@ impl ClientSocket {
         Some((socket, client))
     }
 
+    /// Whether the connection still has a peer.
+    pub(super) fn is_connected(&self) -> bool {
+        self.stream.peer_addr().is_ok()
+    }
+
     /// Tells the socket from every other one, also from later ones.
     #[must_use]
     pub fn inode(&self) -> u64 {

@@ -87,17 +87,10 @@ const SLOW_IN_A_CROWD: Duration = Duration::from_secs(1);
 /// At most one line in this time for each kind of event.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What has ended a wait.
-enum Woken {
-    ByConnection,
-    ByCall,
-    ToEnd,
-}
-
 /// A refused client that is still sending.
 pub struct Lingering {
     pub(super) client: SocketAddr,
-    pub(super) socket: ClientSocket,
+    pub(super) socket: Arc<ClientSocket>,
     pub(super) leftover: Leftover,
     pub(super) until: Instant,
 }
@@ -128,7 +121,7 @@ pub struct Watch {
 }
 
 struct Connection {
-    socket: ClientSocket,
+    socket: Arc<ClientSocket>,
     client: SocketAddr,
     found: Instant,
     clock: Clock,
@@ -189,7 +182,7 @@ impl Watch {
         Arc::clone(&self.clients)
     }
 
-    /// Watches until the writer of `calls` is gone. `listen_again` is called when nobody but us holds `listener` any more.
+    /// Watches for ever. `listen_again` is called when nobody but us holds `listener` any more.
     /// `idle` is told once [`Clients::close`] was called and nothing is left to be done.
     pub fn run(
         mut self,
@@ -197,14 +190,10 @@ impl Watch {
         listener: u64,
         mut listen_again: impl FnMut(),
         idle: &Sender<()>,
-    ) {
+    ) -> ! {
         let mut next_look = Instant::now() + INTERVAL;
         loop {
-            let called = match self.wait(calls, next_look) {
-                Woken::ToEnd => return,
-                Woken::ByCall => true,
-                Woken::ByConnection => false,
-            };
+            let called = self.wait(calls, next_look);
             let now = Instant::now();
             self.linger(now);
             if now < next_look && !called {
@@ -230,7 +219,9 @@ impl Watch {
                 self.close_stuck(now);
             }
             self.rescue();
-            next_look = now + self.interval(now, closing);
+            // Looking must not take more than a third of a core, however much there is.
+            let enough = now.elapsed() * 2;
+            next_look = Instant::now() + self.interval(now, closing).max(enough);
         }
     }
 
@@ -273,8 +264,9 @@ impl Watch {
             || now.duration_since(self.last_sweep) >= interval
     }
 
-    /// Waits for the next look, and looks after clients that go away meanwhile.
-    fn wait(&mut self, calls: &PipeReader, until: Instant) -> Woken {
+    /// Waits for the next look, and looks after clients that go away meanwhile. True if
+    /// the wait was ended by a call.
+    fn wait(&mut self, calls: &PipeReader, until: Instant) -> bool {
         let watched: Vec<&Connection> = self
             .connections
             .values()
@@ -310,13 +302,11 @@ impl Watch {
                 self.clients.abandon(connection.client);
             }
         }
-        if !called {
-            return Woken::ByConnection;
+        if called {
+            // Calls that have come together are one.
+            let _ = (&mut &*calls).read(&mut [0; 64]);
         }
-        match (&mut &*calls).read(&mut [0; 64]) {
-            Ok(0) => Woken::ToEnd,
-            _ => Woken::ByCall,
-        }
+        called
     }
 
     /// Cuts the connections that nothing is to be done for. True if none is left.
@@ -375,7 +365,7 @@ impl Watch {
             open.extend(client_of(fd, self.listener.port()));
             if let Some((socket, client)) = self.clients.inspect(fd) {
                 let connection = Connection {
-                    socket,
+                    socket: Arc::new(socket),
                     client,
                     found: now,
                     clock: Clock::new(now),
@@ -395,6 +385,9 @@ impl Watch {
         let found = self.connections.values();
         open.extend(found.map(|connection| connection.client));
         self.in_doubt = self.clients.forget_ended(&open);
+        let sockets = self.connections.values();
+        let sockets = sockets.map(|connection| (connection.client, Arc::clone(&connection.socket)));
+        self.clients.set_sockets(sockets.collect());
         holders
     }
 
