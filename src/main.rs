@@ -174,7 +174,8 @@ fn handle_signals(logging: &Logging) -> io::Result<Receiver<i32>> {
     Ok(stop_signals)
 }
 
-/// Every client takes two descriptors and every attempt one: as many as the system allows.
+/// Every client takes three descriptors (two of `tiny_http`, one of the watch) and every
+/// attempt one: as many as the system allows.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
