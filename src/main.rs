@@ -83,6 +83,7 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
         }
     }));
     raise_descriptor_limit();
+    return_large_pieces();
     let stop_signals = handle_signals(logging)
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let proxy = Proxy {
@@ -181,6 +182,18 @@ fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     // Where it is not allowed, the limit stays as it is.
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Makes the allocator return large pieces of memory to the system at once, and grow them
+/// in place: by default glibc gives that up once a piece has been freed, and heads without
+/// an end would stay in memory long after they have been cut off.
+#[allow(unsafe_code)]
+fn return_large_pieces() {
+    // SAFETY: sets a number inside the allocator, under its lock.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
 }
 
 fn print(text: impl fmt::Display) -> ExitCode {
