@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use tiny_http::{HTTPVersion, Request};
 
-use crate::body::body_too_large;
+use crate::body::{Body, body_too_large};
 use crate::forward::{Header, Persistence, RequestHead, Version, elements, is};
 use crate::leniency::Leniency;
 
@@ -68,6 +68,20 @@ pub struct Checked {
     pub usual_length: u64,
     /// `tiny_http` hands over the bare connection instead of a body.
     pub bare: bool,
+}
+
+impl Checked {
+    /// The request's length in bytes with its body, as clients usually write it; `None`
+    /// where there is no usual way.
+    #[must_use]
+    pub fn usual_length_with(&self, body: &Body) -> Option<u64> {
+        match self.framing {
+            Framing::None | Framing::Length(_) => {
+                Some(self.usual_length + body.length().unwrap_or(0))
+            }
+            Framing::Chunked => None,
+        }
+    }
 }
 
 /// How large requests may be, in bytes.

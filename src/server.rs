@@ -75,7 +75,9 @@ impl Server {
         });
         gate.listen()?;
         let (idle, is_idle) = bounded(1);
-        let inode = rustix::fs::fstat(&listener)?.st_ino;
+        let jobs = gate.jobs.clone();
+        let watched = Arc::clone(&listener);
+        let inode = rustix::fs::fstat(&watched)?.st_ino;
         spawn("watch".to_owned(), move || {
             let mut last_error = String::new();
             let listen_again = || match gate.listen() {
@@ -88,7 +90,8 @@ impl Server {
                     }
                 }
             };
-            watch.run(&calls, inode, listen_again, &idle);
+            let waiting = || jobs.len();
+            watch.run(&calls, (&watched, inode), listen_again, waiting, &idle);
         })?;
         Ok(Self {
             address,

@@ -130,6 +130,8 @@ impl Worker {
             begun: false,
             _in_flight: in_flight,
         });
+        let usual = checked.usual_length_with(&body);
+        self.clients.has_been_read(client, &flight, usual);
         flight.set_stage(Stage::Asking);
         let exchange = Exchange {
             worker: self,

@@ -1,18 +1,24 @@
 //! The clients' connections: counting, condemning, cutting them.
 //!
 //! `tiny_http` keeps its sockets to itself; `socket` reaches them all the same.
-//! [`watch`] looks after them: it rescues those that `tiny_http` leaves unserved,
-//! keeps the [`limits`], and notices when a client goes away.
+//! [`watch`] looks after them: it finds them (`sweep`), rescues those that `tiny_http`
+//! leaves unserved (`rescue`), keeps the [`limits`], decides who goes when there are too
+//! many (`crowd`), and notices when a client goes away.
 
+mod connection;
+mod crowd;
+mod events;
 pub mod limits;
+mod rescue;
 mod socket;
+mod sweep;
 pub mod watch;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{PipeWriter, Write};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,11 +45,12 @@ const HELD: usize = 64;
 /// reads ahead without a limit of its own.
 const PIPELINED: usize = 32;
 
-/// `tiny_http` allocates and reads what is left of a body when its request is dropped.
-/// Beyond this many bytes the request is leaked instead, where an allocation that
-/// fails would cost the process. That costs a thread that waits for ever; its
-/// descriptors are closed behind its back.
+/// `tiny_http` allocates what is left of a body, in bytes, when its request is dropped.
+/// Up to this much there is always room for it.
 const SAFE_TO_DROP: usize = 128 * 1024 * 1024;
+
+/// In place of a number of bytes that is not known.
+const UNKNOWN: u64 = u64::MAX;
 
 /// The connections that have requests in flight, and those that must get no more.
 #[derive(Debug)]
@@ -58,8 +65,9 @@ pub struct Clients {
     closing: AtomicBool,
     /// How many requests there have been.
     admitted: AtomicU64,
-    /// The watch does not look often, and wants to be called.
-    watch_rests: AtomicBool,
+    /// How many leaked requests have left descriptors behind that could not be told from
+    /// others at the time.
+    orphans: AtomicUsize,
     /// Calls the watch.
     call: Arc<PipeWriter>,
 }
@@ -73,7 +81,7 @@ struct State {
 }
 
 /// A connection's requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Requests {
     in_flight: Vec<Arc<Flight>>,
     /// One is served after the other (RFC 9112 9.3.2): a later one may build on what an
@@ -81,11 +89,26 @@ struct Requests {
     waiting: VecDeque<Request>,
     /// How many there have been in all.
     admitted: u64,
+    /// The bytes of the requests so far, where they are known.
+    consumed: Option<u64>,
+    /// What they add up to as clients usually write them, where there is a usual way.
+    usual: Option<u64>,
     /// At the last look there was no such connection. It may have begun meanwhile.
     unseen: bool,
 }
 
 impl Requests {
+    fn new() -> Self {
+        Self {
+            in_flight: Vec::new(),
+            waiting: VecDeque::new(),
+            admitted: 0,
+            consumed: None,
+            usual: Some(0),
+            unseen: false,
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.waiting.is_empty()
     }
@@ -93,6 +116,7 @@ impl Requests {
     fn begin(&mut self) -> Arc<Flight> {
         let flight = Arc::new(Flight {
             stage: AtomicU8::new(Stage::Queued as u8),
+            consumed: AtomicU64::new(UNKNOWN),
             attempts: Attempts::default(),
         });
         self.in_flight.push(Arc::clone(&flight));
@@ -127,10 +151,23 @@ pub enum Stage {
     Sending,
 }
 
+/// How far a connection's requests have come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// The stage of the foremost one; none is in flight without it.
+    pub stage: Option<Stage>,
+    /// How many there have been.
+    pub admitted: u64,
+    /// How many bytes they had, heads and bodies, where that is known.
+    pub consumed: Option<u64>,
+}
+
 /// What is known of a request in flight.
 #[derive(Debug)]
 pub struct Flight {
     stage: AtomicU8,
+    /// The bytes of this request and those before it on its connection, or [`UNKNOWN`].
+    consumed: AtomicU64,
     /// Its attempts, to be cancelled when the client goes away.
     pub attempts: Attempts,
 }
@@ -146,6 +183,15 @@ impl Flight {
             .into_iter()
             .find(|stage| *stage as u8 == self.stage.load(Ordering::Relaxed))
             .unwrap_or(Stage::Sending)
+    }
+
+    fn set_consumed(&self, consumed: Option<u64>) {
+        let consumed = consumed.unwrap_or(UNKNOWN);
+        self.consumed.store(consumed, Ordering::Relaxed);
+    }
+
+    fn consumed(&self) -> Option<u64> {
+        Some(self.consumed.load(Ordering::Relaxed)).filter(|consumed| *consumed != UNKNOWN)
     }
 }
 
@@ -168,7 +214,7 @@ impl Clients {
             lingering,
             closing: AtomicBool::new(false),
             admitted: AtomicU64::new(0),
-            watch_rests: AtomicBool::new(false),
+            orphans: AtomicUsize::new(0),
             call,
         })
     }
@@ -205,23 +251,25 @@ impl Clients {
             state.condemned.remove(&client);
         }
         self.admitted.fetch_add(1, Ordering::Relaxed);
-        let requests = state.connections.entry(client).or_default();
+        let requests = state
+            .connections
+            .entry(client)
+            .or_insert_with(Requests::new);
         requests.admitted += 1;
         requests.unseen = false;
-        let is_new = requests.admitted == 1;
         if requests.is_idle() {
             let flight = requests.begin();
             drop(state);
-            if is_new && self.watch_rests.swap(false, Ordering::AcqRel) {
-                self.call_watch();
-            }
             return Some((request, self.in_flight(client, flight)));
         }
         requests.waiting.push_back(request);
         let too_many = requests.waiting.len() > PIPELINED;
+        let foremost = requests.in_flight.first().cloned();
         drop(state);
         if too_many {
             self.cut(client);
+        } else if let Some(flight) = foremost {
+            flight.set_consumed(self.read_from(client));
         }
         None
     }
@@ -272,28 +320,45 @@ impl Clients {
         });
     }
 
-    /// The stage of the connection's foremost request, and how many there have been.
-    fn progress(&self, client: SocketAddr) -> (Option<Stage>, u64) {
+    /// How far the connection's requests have come.
+    fn progress(&self, client: SocketAddr) -> Progress {
         let connections = &self.lock().connections;
         let Some(requests) = connections.get(&client) else {
-            return (None, 0);
+            return Progress::default();
         };
-        let stage = match requests.in_flight.first() {
-            Some(flight) => Some(flight.stage()),
-            None if requests.waiting.is_empty() => None,
-            None => Some(Stage::Queued),
+        let (stage, consumed) = match requests.in_flight.first() {
+            Some(flight) => (Some(flight.stage()), flight.consumed()),
+            None if requests.waiting.is_empty() => (None, requests.consumed.or(requests.usual)),
+            None => (Some(Stage::Queued), None),
         };
-        (stage, requests.admitted)
+        Progress {
+            stage,
+            admitted: requests.admitted,
+            consumed,
+        }
     }
 
-    /// The watch has a rest, unless there have been more requests than it knows of.
-    fn rest(&self, admitted: u64) -> bool {
-        self.watch_rests.store(true, Ordering::Release);
-        let rests = self.admitted() == admitted;
-        if !rests {
-            self.watch_rests.store(false, Ordering::Release);
-        }
-        rests
+    /// Notes that a request has been read with its body, and nothing behind it: what is
+    /// read from now on is the next one's head.
+    ///
+    /// `usual` is the request's length in bytes as clients usually write it, if there is
+    /// a usual way. It has to do where the connection has not been found yet.
+    pub fn has_been_read(&self, client: SocketAddr, flight: &Flight, usual: Option<u64>) {
+        let read = self.read_from(client);
+        let mut state = self.lock();
+        let Some(requests) = state.connections.get_mut(&client) else {
+            return;
+        };
+        requests.usual = requests.usual.zip(usual).map(|(sum, usual)| sum + usual);
+        flight.set_consumed(read.or(requests.usual));
+    }
+
+    /// How many bytes have been read from the client, if its connection has been found.
+    fn read_from(&self, client: SocketAddr) -> Option<u64> {
+        let socket = self.lock().sockets.get(&client).cloned();
+        let traffic = socket?.traffic()?;
+        // One that has ended may be known still, and another one have its address.
+        (!traffic.finished).then(|| traffic.read())
     }
 
     /// Makes the watch look at once.
@@ -308,7 +373,7 @@ impl Clients {
     }
 
     fn is_idle(&self, client: SocketAddr) -> bool {
-        self.progress(client).0.is_none()
+        self.progress(client).stage.is_none()
     }
 
     /// Forgets the connections that are not among `open` at two sweeps in a row. What
@@ -434,14 +499,49 @@ impl Clients {
     }
 
     /// Drops a request of a connection that has been cut.
+    ///
+    /// `tiny_http` then allocates what is left of its body, and an allocation that fails
+    /// would cost the process. A request for whose body this machine has no room is leaked
+    /// instead. That costs a thread that waits for ever; its descriptors are closed behind
+    /// its back.
     fn drop_request(&self, request: Request, inode: Inode) {
+        /// One at a time: the room that was found must still be there.
+        static ROOM: Mutex<()> = Mutex::new(());
         let unread = request.body_length().unwrap_or(0);
-        if unread > SAFE_TO_DROP && holds_unread_body(&request) {
-            std::mem::forget(request);
-            if let Some(inode) = inode {
-                self.duplicates.close_leaked(&[inode]);
+        if unread <= SAFE_TO_DROP || !holds_unread_body(&request) {
+            return;
+        }
+        let guard = ROOM.lock().unwrap_or_else(PoisonError::into_inner);
+        if Vec::<u8>::new().try_reserve_exact(unread).is_ok() {
+            drop(request);
+            return;
+        }
+        drop(guard);
+        std::mem::forget(request);
+        match inode {
+            Some(inode) => self.duplicates.close_leaked(&[inode]),
+            None => {
+                self.orphans.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Whether there is a request whose connection has not been found.
+    fn has_request_of_unknown(&self) -> bool {
+        let state = self.lock();
+        let in_flight = state
+            .connections
+            .iter()
+            .filter(|(_, requests)| !requests.is_idle())
+            .map(|(client, _)| client);
+        let held = state
+            .condemned
+            .iter()
+            .filter(|(_, condemned)| !condemned.held.is_empty())
+            .map(|(client, _)| client);
+        in_flight
+            .chain(held)
+            .any(|client| !state.sockets.contains_key(client))
     }
 
     /// Sends `answer` past `tiny_http` and cuts the connection, without waiting: so that
@@ -521,6 +621,7 @@ impl Drop for InFlight {
             requests
                 .in_flight
                 .retain(|flight| !Arc::ptr_eq(flight, &self.flight));
+            requests.consumed = self.flight.consumed();
         }
         let condemned = state.condemned.contains_key(&self.client);
         drop(state);

@@ -135,18 +135,12 @@ impl ClientSocket {
     /// `None` where the system does not tell.
     #[must_use]
     pub fn traffic(&self) -> Option<Traffic> {
-        tcp_info(self.stream.as_fd())
-    }
-
-    /// How many received bytes nobody has read yet.
-    pub(super) fn unread(&self) -> u64 {
-        rustix::io::ioctl_fionread(&self.stream).unwrap_or(0)
+        traffic(self.stream.as_fd())
     }
 
     /// Whether anything that the client has sent has been read.
     pub(super) fn has_been_read(&self) -> bool {
-        self.traffic()
-            .is_some_and(|traffic| traffic.received > self.unread())
+        self.traffic().is_some_and(|traffic| traffic.read() > 0)
     }
 
     /// Sends as much of `bytes` as goes without waiting: a short answer fits into the
@@ -184,10 +178,20 @@ pub struct Traffic {
     pub finished: bool,
     /// Bytes received since the connection began.
     pub received: u64,
+    /// How many of them nobody has read yet.
+    pub unread: u64,
     /// Bytes sent and acknowledged since the connection began.
     pub acknowledged: u64,
     /// Something that was to be sent has not been acknowledged yet.
     pub pending: bool,
+}
+
+impl Traffic {
+    /// Bytes read since the connection began.
+    #[must_use]
+    pub fn read(self) -> u64 {
+        self.received.saturating_sub(self.unread)
+    }
 }
 
 /// The numbers of this process's descriptors. Where the system does not list them, or
@@ -254,6 +258,21 @@ pub(super) fn client_of(fd: RawFd, port: u16) -> Option<SocketAddr> {
     (local.port() == port).then_some(client)
 }
 
+/// Whether this descriptor is a connection of a listener on `port` that has been read
+/// from and has no peer any more.
+#[allow(unsafe_code)]
+pub(super) fn is_dead_client(fd: RawFd, port: u16) -> bool {
+    // SAFETY: the number is only handed to functions that ask for a socket's state, which
+    // are defined for every number.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    let socket = socket2::SockRef::from(&borrowed);
+    let local = socket.local_addr().ok().and_then(|local| local.as_socket());
+    local.is_some_and(|local| local.port() == port)
+        && socket.is_listener().is_ok_and(|listens| !listens)
+        && socket.peer_addr().is_err()
+        && traffic(borrowed).is_some_and(|traffic| traffic.read() > 0)
+}
+
 /// The inode of this descriptor, if it is open.
 #[allow(unsafe_code)]
 pub(super) fn inode(fd: RawFd) -> Option<u64> {
@@ -276,6 +295,13 @@ fn close(fd: RawFd) {
     // SAFETY: the callers see to it that the descriptor's owner has been leaked, so
     // nobody else will use or close this number.
     unsafe { rustix::io::close(fd) }
+}
+
+fn traffic(socket: BorrowedFd<'_>) -> Option<Traffic> {
+    let traffic = tcp_info(socket)?;
+    // Asked for last: what has come in between must not count as read.
+    let unread = rustix::io::ioctl_fionread(socket).unwrap_or(0);
+    Some(Traffic { unread, ..traffic })
 }
 
 /// `TCP_INFO`, which the safe wrappers do not offer.
@@ -319,6 +345,7 @@ fn parse_tcp_info(info: &[u8]) -> Option<Traffic> {
         finished,
         // A FIN counts as a byte (RFC 9293 3.4).
         received: u64_at(BYTES_RECEIVED)?.saturating_sub(finished.into()),
+        unread: 0,
         acknowledged: u64_at(BYTES_ACKNOWLEDGED)?,
         pending: u32_at(UNACKNOWLEDGED)? > 0 || u32_at(BYTES_NOT_SENT)? > 0,
     })
@@ -367,12 +394,14 @@ mod tests {
         let (mut accepted, _) = listener.accept().unwrap();
         client.write_all(b"12345").unwrap();
         accepted.read_exact(&mut [0; 2]).unwrap();
-        let traffic = tcp_info(accepted.as_fd()).unwrap();
-        assert_eq!((traffic.finished, traffic.received), (false, 5));
+        let found = traffic(accepted.as_fd()).unwrap();
+        assert_eq!((found.finished, found.received), (false, 5));
+        assert_eq!((found.unread, found.read()), (3, 2));
         client.shutdown(Shutdown::Write).unwrap();
         accepted.read_to_end(&mut Vec::new()).unwrap();
-        let traffic = tcp_info(accepted.as_fd()).unwrap();
-        assert_eq!((traffic.finished, traffic.received), (true, 5));
+        let found = traffic(accepted.as_fd()).unwrap();
+        assert_eq!((found.finished, found.received), (true, 5));
+        assert_eq!((found.unread, found.read()), (0, 5));
         accepted.write_all(b"123").unwrap();
         client.read_exact(&mut [0; 3]).unwrap();
         // The acknowledgement is on its way.
@@ -382,6 +411,32 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(tcp_info(accepted.as_fd()).unwrap().acknowledged, 3);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_client_that_has_reset_its_connection_is_dead_once_it_has_been_read_from() {
+        use std::io::{Read, Write};
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        let fd = accepted.as_raw_fd();
+        client.write_all(b"a head").unwrap();
+        accepted.read_exact(&mut [0; 5]).unwrap();
+        assert!(!is_dead_client(fd, port));
+        socket2::SockRef::from(&client)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(client);
+        // The reset is on its way.
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while !is_dead_client(fd, port) {
+            assert!(std::time::Instant::now() < until);
+            std::thread::yield_now();
+        }
+        assert!(!is_dead_client(listener.as_raw_fd(), port));
+        assert!(!is_dead_client(fd, port + 1));
     }
 
     #[test]

@@ -1,12 +1,9 @@
 //! Looks after the clients' connections, on a thread of its own.
 //!
-//! - **Unserved ones.** `tiny_http` hands a new connection to a waiting thread without
-//!   asking whether that thread has been promised to another one. A connection that
-//!   loses out waits until some other connection ends, which with keep-alive may be
-//!   never. It can be told from outside: it has no request in flight, and bytes that
-//!   nobody reads. A short connection of our own makes `tiny_http` start one thread
-//!   more, which then takes the one that waits.
-//! - **Limits**, see [`super::limits`]. What HTTP has an answer for gets it.
+//! - **Finding** them, see `sweep`, and those that are left **unserved**, see `rescue`.
+//! - **Limits**, see [`super::limits`], and who goes when there are too many, see `crowd`.
+//!   What HTTP has an answer for gets it. While all workers are taken, clients that hardly
+//!   move do not keep theirs.
 //! - **Clients that go away** (reset, or both directions closed): their attempts are
 //!   cancelled. One that has only closed its own side still gets its answer.
 //! - **Refused ones** that are still sending: what they send is thrown away for a
@@ -14,27 +11,30 @@
 //! - **Accepting.** `tiny_http`'s accept thread dies of any error, and may do so without
 //!   a word: then nobody but us holds the listener any more.
 //!
-//! Cost: five looks a second while nothing happens, twenty-five otherwise; most of them
-//! find nothing to do. Once a second, or when descriptors have come or gone, they are
-//! listed; five times a second the kernel's counters of each connection are read. In
-//! between the thread waits in `poll` for clients to go away.
+//! Cost: five looks a second while nothing happens, and then the thread waits in `poll`
+//! for new connections, for bytes and for clients to go away; twenty-five looks a second
+//! otherwise. A look reads the kernel's counters of each connection.
 
-use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{PipeReader, PipeWriter, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{info, warn};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
-use super::limits::{Clock, Limits, Reached};
-use super::socket::{ClientSocket, are_descriptors_listed, client_of, inode, own_descriptors};
-use super::{Clients, LINGER, Leftover, Stage};
+use super::connection::Connection;
+use super::crowd::{Member, beyond};
+use super::events::Events;
+use super::limits::{Limits, Reached};
+use super::rescue::Rescue;
+use super::socket::{ClientSocket, are_descriptors_listed};
+use super::sweep::Sweep;
+use super::{Clients, Leftover, Stage};
 use crate::control::wait_until;
 use crate::forward::Persistence;
 use crate::own_answer::own_answer;
@@ -42,34 +42,16 @@ use crate::own_answer::own_answer;
 /// From one look to the next.
 const INTERVAL: Duration = Duration::from_millis(40);
 
-/// The same while nothing happens; a request on a new connection ends it.
+/// The same while nothing happens.
 const QUIET_INTERVAL: Duration = Duration::from_millis(200);
 
 /// From one look to the next while something is in doubt: a connection seems to be
-/// unserved, or its client seems to have gone. A moment may make it clear.
+/// unserved, its client seems to have gone, or a head grows fast. A moment may make it
+/// clear.
 const SHORT_INTERVAL: Duration = Duration::from_millis(5);
-
-/// From one search for new connections to the next while nothing seems to change.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The same while requests come.
-const BUSY_SWEEP_INTERVAL: Duration = Duration::from_millis(200);
-
-/// From one look at the kernel's counters to the next.
-const COUNT_INTERVAL: Duration = Duration::from_millis(200);
-
-/// How long connecting to ourselves may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How many refused clients are waited for at the same time. The others are cut.
 const LINGERING: usize = 1024;
-
-/// How long a connection above the limit may go without a request: honest newcomers
-/// have sent theirs by then, and are gone soon.
-const ABOVE_THE_LIMIT: Duration = Duration::from_millis(100);
-
-/// How long a connection counts as new.
-const NEW: Duration = Duration::from_millis(500);
 
 /// How long a client that floods us has to read why it is cut.
 const TIME_TO_READ: Duration = Duration::from_millis(5);
@@ -78,14 +60,13 @@ const TIME_TO_READ: Duration = Duration::from_millis(5);
 /// it reads an end at once, so this is far more than it needs.
 const STUCK: Duration = Duration::from_secs(30);
 
-/// How long an unserved request is waited for once it is time to stop.
+/// How long a request that has begun to come is waited for once it is time to stop.
 const UNSERVED_AT_THE_END: Duration = Duration::from_secs(1);
 
-/// A client that has been sending or receiving for so long goes when there are too many.
-const SLOW_IN_A_CROWD: Duration = Duration::from_secs(1);
-
-/// At most one line in this time for each kind of event.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
+// Answers past `tiny_http`, to clients that have reached a limit.
+const LARGE_HEAD: (u16, &str) = (431, "request head too large (-max-header)");
+const SLOW_HEAD: (u16, &str) = (408, "request head too slow (-header-timeout)");
+const SLOW_BODY: (u16, &str) = (408, "request body too slow (-client-timeout)");
 
 /// A refused client that is still sending.
 pub struct Lingering {
@@ -96,44 +77,36 @@ pub struct Lingering {
 }
 
 /// The look-out.
+#[allow(clippy::struct_excessive_bools)] // What was seen last: any of them may be, with any other.
 pub struct Watch {
     clients: Arc<Clients>,
     listener: SocketAddr,
     limits: Limits,
     refused: Receiver<Lingering>,
     lingering: Vec<Lingering>,
-    /// Which socket each descriptor was at the last sweep.
-    known: HashMap<RawFd, u64>,
-    last_sweep: Instant,
-    last_count: Instant,
-    /// The lowest free descriptor at the last look.
-    lowest_free: RawFd,
-    /// How many requests there had been at the last look.
-    admitted: u64,
-    /// A connection has ended since the last sweep.
+    sweep: Sweep,
+    /// Somebody has connected since the last sweep.
+    has_arrived: bool,
+    /// Connections have ended since the last sweep.
     some_ended: bool,
-    /// There may be clients that have gone away before they were found.
-    in_doubt: bool,
     /// At the last sweep nobody but us held the listener.
     nobody_accepts: bool,
+    /// Requests were waiting for a worker at the last look.
+    some_waited: bool,
+    /// Nothing happens: the first byte is news.
+    is_quiet: bool,
     connections: HashMap<u64, Connection>,
+    rescue: Rescue,
     events: Events,
 }
 
-struct Connection {
-    socket: Arc<ClientSocket>,
-    client: SocketAddr,
-    found: Instant,
-    clock: Clock,
-    /// It has been read from, so it has a thread of `tiny_http`.
-    served: bool,
-    /// At the last look it had bytes to be read, and no thread to read them.
-    unserved: bool,
-    /// Since then it is cut, or the client has gone away: nothing more is to be learnt
-    /// from it.
-    gone: Option<Instant>,
-    /// When it is reset, if `tiny_http` still holds it then.
-    reset_at: Option<Instant>,
+/// What has ended a wait, besides time.
+#[derive(Clone, Copy, Default)]
+struct Woken {
+    /// The watch was called.
+    called: bool,
+    /// Something has begun to happen.
+    active: bool,
 }
 
 impl Watch {
@@ -163,15 +136,14 @@ impl Watch {
             limits,
             refused,
             lingering: Vec::new(),
-            known: HashMap::new(),
-            last_sweep: Instant::now(),
-            last_count: Instant::now(),
-            lowest_free: -1,
-            admitted: 0,
+            sweep: Sweep::new(Instant::now()),
+            has_arrived: false,
             some_ended: false,
-            in_doubt: false,
             nobody_accepts: false,
+            some_waited: false,
+            is_quiet: false,
             connections: HashMap::new(),
+            rescue: Rescue::default(),
             events: Events::default(),
         }
     }
@@ -182,28 +154,39 @@ impl Watch {
         Arc::clone(&self.clients)
     }
 
-    /// Watches for ever. `listen_again` is called when nobody but us holds `listener` any more.
-    /// `idle` is told once [`Clients::close`] was called and nothing is left to be done.
+    /// Watches for ever. `listen_again` is called when nobody but us holds `listener`, whose
+    /// inode comes with it, any more. `waiting` tells how many requests wait for a worker.
+    /// `idle` is told once [`Clients::close`] was called and
+    /// nothing is left to be done.
     pub fn run(
         mut self,
         calls: &PipeReader,
-        listener: u64,
+        (listener, inode): (&TcpListener, u64),
         mut listen_again: impl FnMut(),
+        waiting: impl Fn() -> usize,
         idle: &Sender<()>,
     ) -> ! {
-        let mut next_look = Instant::now() + INTERVAL;
+        let mut last_look = Instant::now();
+        let mut next_look = last_look + INTERVAL;
         loop {
-            let called = self.wait(calls, next_look);
+            let woken = self.wait(calls, listener, next_look);
             let now = Instant::now();
             self.linger(now);
-            if now < next_look && !called {
+            if woken.active {
+                let soon = (last_look + INTERVAL).max(now + SHORT_INTERVAL);
+                next_look = next_look.min(soon);
+            }
+            if now < next_look && !woken.called {
                 continue;
             }
             let closing = self.clients.is_closing();
-            if closing || self.may_have_changed(calls, now) {
-                self.last_sweep = now;
-                let holders = self.sweep(now);
-                self.nobody_accepts = holders.get(&listener) == Some(&1);
+            let admitted = self.clients.admitted();
+            let due = self.sweep.is_due(calls, admitted, now);
+            if due || closing || self.has_arrived || self.some_ended || self.nobody_accepts {
+                self.has_arrived = false;
+                self.some_ended = false;
+                let holders = self.sweep.sweep(&self.clients, &mut self.connections, now);
+                self.nobody_accepts = holders.get(&inode) == Some(&1);
                 if self.nobody_accepts && !closing {
                     listen_again();
                 }
@@ -212,71 +195,72 @@ impl Watch {
                 // Fails where it has been told before.
                 let _ = idle.try_send(());
             }
-            let all = now.duration_since(self.last_count) >= COUNT_INTERVAL;
-            self.keep_limits(now, all);
-            if all {
-                self.last_count = now;
-                self.close_stuck(now);
-            }
-            self.rescue();
+            self.thin_out(now);
+            self.keep_limits(now);
+            self.free_workers(waiting(), now);
+            self.close_leaked(now);
+            let connections = self.connections.values_mut();
+            self.rescue
+                .look(&self.clients, connections, self.listener, now);
+            self.is_quiet = !closing && self.clients.admitted() == admitted && self.is_calm(now);
             // Looking must not take more than a third of a core, however much there is.
             let enough = now.elapsed() * 2;
+            last_look = now;
             next_look = Instant::now() + self.interval(now, closing).max(enough);
         }
     }
 
     /// How long nothing needs to be looked at.
-    fn interval(&mut self, now: Instant, closing: bool) -> Duration {
+    fn interval(&self, now: Instant, closing: bool) -> Duration {
         let soon = now + INTERVAL;
         let hurry = |connection: &Connection| {
-            connection.unserved || connection.reset_at.is_some_and(|at| at < soon)
+            connection.gone.is_none()
+                && (connection.service.is_missing() || connection.clock.grows_fast())
+                || connection.reset_at.is_some_and(|at| at < soon)
         };
-        let busy = |connection: &Connection| {
-            now.duration_since(connection.found) < NEW || connection.clock.has_begun_a_head()
-        };
-        if closing || self.in_doubt || self.connections.values().any(hurry) {
+        if closing || self.sweep.is_in_doubt() || self.connections.values().any(hurry) {
             SHORT_INTERVAL
-        } else if self.clients.rest(self.admitted) && !self.connections.values().any(busy) {
+        } else if self.is_quiet {
             QUIET_INTERVAL
         } else {
             INTERVAL
         }
     }
 
-    /// Whether it is worth looking for new connections: descriptors have come or gone,
-    /// or it has been a while. The kernel gives out the lowest free number, so as long
-    /// as that is the same, most likely nothing has changed.
-    fn may_have_changed(&mut self, calls: &PipeReader, now: Instant) -> bool {
-        let free =
-            rustix::io::fcntl_dupfd_cloexec(calls, 0).map_or(-1, |duplicate| duplicate.as_raw_fd());
-        let changed = std::mem::replace(&mut self.lowest_free, free) != free || free == -1;
-        let ended = std::mem::take(&mut self.some_ended);
-        let admitted = self.clients.admitted();
-        let interval = if std::mem::replace(&mut self.admitted, admitted) == admitted {
-            SWEEP_INTERVAL
-        } else {
-            BUSY_SWEEP_INTERVAL
-        };
-        changed
-            || ended
-            || self.nobody_accepts
-            || self.in_doubt
-            || now.duration_since(self.last_sweep) >= interval
+    /// Whether nothing is about to happen on any connection.
+    fn is_calm(&self, now: Instant) -> bool {
+        let mut all = self.connections.values();
+        !all.any(|connection| connection.gone.is_some() || connection.is_busy(now))
     }
 
-    /// Waits for the next look, and looks after clients that go away meanwhile. True if
-    /// the wait was ended by a call.
-    fn wait(&mut self, calls: &PipeReader, until: Instant) -> bool {
+    /// Waits for the next look, and looks after clients that go away meanwhile.
+    fn wait(&mut self, calls: &PipeReader, listener: &TcpListener, until: Instant) -> Woken {
         let watched: Vec<&Connection> = self
             .connections
             .values()
             .filter(|connection| connection.gone.is_none())
             .collect();
-        let mut fds = vec![PollFd::from_borrowed_fd(calls.as_fd(), PollFlags::IN)];
-        // No events: a hang-up and an error are told all the same.
-        fds.extend(watched.iter().map(|connection| {
-            PollFd::from_borrowed_fd(connection.socket.as_fd(), PollFlags::empty())
-        }));
+        // A hang-up and an error are told in any case.
+        let news = if self.is_quiet {
+            PollFlags::IN
+        } else {
+            PollFlags::empty()
+        };
+        // Once is enough: it may take a moment until somebody accepts.
+        let arrivals = if self.has_arrived || self.clients.is_closing() {
+            PollFlags::empty()
+        } else {
+            PollFlags::IN
+        };
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(calls.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(listener.as_fd(), arrivals),
+        ];
+        fds.extend(
+            watched
+                .iter()
+                .map(|connection| PollFd::from_borrowed_fd(connection.socket.as_fd(), news)),
+        );
         fds.extend(
             self.lingering
                 .iter()
@@ -286,18 +270,23 @@ impl Watch {
             // The looks go on.
             thread::park_timeout(SHORT_INTERVAL);
         }
-        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-        let called = ready.next() == Some(true);
-        let gone: Vec<u64> = watched
-            .iter()
-            .zip(ready)
-            .filter_map(|(connection, ready)| ready.then_some(connection.socket.inode()))
-            .collect();
+        let mut events = fds.iter().map(PollFd::revents);
+        let called = events.next().is_some_and(|events| !events.is_empty());
+        let has_arrived = events
+            .next()
+            .is_some_and(|events| events.contains(PollFlags::IN));
+        let mut has_news = false;
+        let mut gone = Vec::new();
+        for (connection, events) in watched.iter().zip(events) {
+            has_news |= !events.is_empty();
+            if events.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+                gone.push(connection.inode());
+            }
+        }
         let now = Instant::now();
         for inode in gone {
             if let Some(connection) = self.connections.get_mut(&inode) {
-                connection.gone = Some(now);
-                connection.reset_at = Some(now + LINGER);
+                connection.has_gone(now);
                 self.some_ended = true;
                 self.clients.abandon(connection.client);
             }
@@ -306,7 +295,10 @@ impl Watch {
             // Calls that have come together are one.
             let _ = (&mut &*calls).read(&mut [0; 64]);
         }
-        called
+        self.has_arrived |= has_arrived;
+        let active = self.is_quiet && (has_arrived || has_news);
+        self.is_quiet &= !active;
+        Woken { called, active }
     }
 
     /// Cuts the connections that nothing is to be done for. True if none is left.
@@ -316,14 +308,17 @@ impl Watch {
                 continue;
             }
             let idle = connection.socket.traffic().is_none_or(|traffic| {
-                // A request that comes too late to be rescued has to be given up.
-                let waits = now.duration_since(connection.found) < UNSERVED_AT_THE_END;
-                connection.clock.is_idle(traffic) || (connection.unserved && !waits)
+                // A request that comes too late, be it to be rescued, has to be given up.
+                let waits = if connection.service.is_missing() {
+                    Some(connection.age(now))
+                } else {
+                    connection.clock.head_begun_for(now)
+                };
+                connection.clock.is_idle(traffic)
+                    || waits.is_some_and(|waits| waits >= UNSERVED_AT_THE_END)
             });
             if idle {
-                connection.socket.cut();
-                connection.gone = Some(now);
-                connection.reset_at = Some(now + LINGER);
+                connection.cut(now);
             }
         }
         let gone = |connection: &Connection| connection.gone.is_some();
@@ -347,150 +342,117 @@ impl Watch {
         }
     }
 
-    /// Finds the connections that are new since the last look, and forgets those that
-    /// have ended. Tells how many descriptors each socket has.
-    fn sweep(&mut self, now: Instant) -> HashMap<u64, usize> {
-        let mut descriptors = HashMap::with_capacity(self.known.len());
-        let mut holders: HashMap<u64, usize> = HashMap::with_capacity(self.connections.len());
-        let mut found = HashMap::new();
-        let mut open = HashSet::with_capacity(self.connections.len());
-        for fd in own_descriptors() {
-            let Some(inode) = inode(fd) else { continue };
-            descriptors.insert(fd, inode);
-            *holders.entry(inode).or_default() += 1;
-            let is_new = self.known.get(&fd) != Some(&inode);
-            if !is_new || self.connections.contains_key(&inode) {
-                continue;
+    /// Cuts the newest connections where there are too many.
+    fn thin_out(&mut self, now: Instant) {
+        let open = || {
+            let connections = self.connections.values();
+            connections.filter(|connection| connection.gone.is_none())
+        };
+        let limit = self.limits.max_connections;
+        if open().count() <= limit {
+            return;
+        }
+        let member = |connection: &Connection| {
+            let progress = self.clients.progress(connection.client);
+            let clock = &connection.clock;
+            Member {
+                inode: connection.inode(),
+                established: progress.admitted > 0,
+                age: connection.age(now),
+                stage: progress.stage,
+                in_stage_for: clock.in_stage_for(now),
+                has_begun: connection.service.is_missing() || clock.head_begun_for(now).is_some(),
             }
-            open.extend(client_of(fd, self.listener.port()));
-            if let Some((socket, client)) = self.clients.inspect(fd) {
-                let connection = Connection {
-                    socket: Arc::new(socket),
-                    client,
-                    found: now,
-                    clock: Clock::new(now),
-                    served: false,
-                    unserved: false,
-                    gone: None,
-                    reset_at: None,
-                };
-                found.insert(connection.socket.inode(), connection);
+        };
+        for inode in beyond(limit, open().map(member).collect()) {
+            if let Some(connection) = self.connections.get_mut(&inode) {
+                connection.cut(now);
+                self.some_ended = true;
+                self.events.log_crowd(connection.client, now);
             }
         }
-        self.known = descriptors;
-        // Of a connection that has ended only our own duplicate is left.
-        self.connections
-            .retain(|inode, _| holders.get(inode).is_some_and(|count| *count > 1));
-        self.connections.extend(found);
-        let found = self.connections.values();
-        open.extend(found.map(|connection| connection.client));
-        self.in_doubt = self.clients.forget_ended(&open);
-        let sockets = self.connections.values();
-        let sockets = sockets.map(|connection| (connection.client, Arc::clone(&connection.socket)));
-        self.clients.set_sockets(sockets.collect());
-        holders
     }
 
-    /// Cuts the connections that have reached a limit. Looks at `all` of them, or at
-    /// those only of which much may come in little time: new ones, and unfinished heads.
-    fn keep_limits(&mut self, now: Instant, all: bool) {
-        let open = self.connections.values();
-        let open = open.filter(|connection| connection.gone.is_none()).count();
-        let above = open.saturating_sub(self.limits.max_connections);
-        if above > 0 {
-            self.cut_newest(above, now);
-        }
+    /// Cuts the connections that have reached a limit.
+    fn keep_limits(&mut self, now: Instant) {
         for connection in self.connections.values_mut() {
             if connection.reset_at.is_some_and(|at| at <= now) {
                 connection.reset_at = None;
                 connection.socket.reset();
             }
-            let is_new = now.duration_since(connection.found) < NEW;
-            if connection.gone.is_some() || !(all || is_new || connection.clock.has_begun_a_head())
-            {
+            if connection.gone.is_some() {
                 continue;
             }
             let client = connection.client;
-            let (stage, admitted) = self.clients.progress(client);
-            let Some(mut traffic) = connection.socket.traffic() else {
+            let progress = self.clients.progress(client);
+            let Some(traffic) = connection.socket.traffic() else {
                 continue;
             };
-            if stage.is_none() && !connection.clock.is_idle(traffic) {
-                // What `tiny_http` has not read yet is not slow, and may belong to a body.
-                traffic.received = traffic.received.saturating_sub(connection.socket.unread());
-            }
-            let Some(reached) = connection
-                .clock
-                .look(now, stage, admitted, traffic, &self.limits)
-            else {
+            let clock = &mut connection.clock;
+            let Some(reached) = clock.look(now, progress, traffic, &self.limits) else {
                 continue;
             };
-            connection.gone = Some(now);
-            connection.reset_at = Some(match reached {
-                Reached::LargeHead => now + TIME_TO_READ,
-                _ => now + LINGER,
-            });
-            let answer = match reached {
-                Reached::Idle | Reached::SlowReader => None,
-                Reached::SlowHead => Some((408, "request head too slow (-header-timeout)")),
-                Reached::LargeHead => Some((431, "request head too large (-max-header)")),
-                Reached::SlowBody => Some((408, "request body too slow (-client-timeout)")),
-            };
-            if let Some((status, text)) = answer {
-                let answer = own_answer(status, text, Persistence::Close, false);
-                connection.socket.send_now(&answer);
-            }
+            connection.has_gone(now);
+            self.some_ended = true;
+            self.events.log(reached, client, now);
             match reached {
                 Reached::SlowReader => connection.socket.reset(),
-                // An end would not be noticed where the window is shut: it is reset soon.
-                Reached::LargeHead => connection.socket.finish_sending(),
-                _ => connection.socket.cut(),
+                // It floods us while it is being served: no answer fits in between.
+                Reached::LargeHead if progress.stage.is_some() => {
+                    self.clients.abandon(client);
+                    self.clients.reset(client);
+                }
+                Reached::LargeHead => {
+                    say(&connection.socket, LARGE_HEAD);
+                    // An end would not be noticed where the window is shut: it is reset soon.
+                    connection.reset_at = Some(now + TIME_TO_READ);
+                    connection.socket.finish_sending();
+                }
+                Reached::SlowHead => {
+                    say(&connection.socket, SLOW_HEAD);
+                    connection.socket.cut();
+                }
+                Reached::SlowBody => {
+                    say(&connection.socket, SLOW_BODY);
+                    connection.socket.cut();
+                }
+                Reached::Idle => connection.socket.cut(),
             }
-            self.events.log(reached, client, now);
         }
     }
 
-    /// Cuts the newest connections that have been above the limit for a while: those
-    /// without a request in flight, then those whose clients are sending or receiving
-    /// for so long that they must be slow.
-    fn cut_newest(&mut self, count: usize, now: Instant) {
-        let age = |connection: &Connection| now.duration_since(connection.found);
-        let can_go = |connection: &Connection| match self.clients.progress(connection.client).0 {
-            None => true,
-            Some(Stage::Receiving | Stage::Sending) => age(connection) >= SLOW_IN_A_CROWD,
-            Some(Stage::Queued | Stage::Asking) => false,
-        };
-        let mut newest: Vec<&mut Connection> = self
+    /// Where requests wait for a worker, those clients go that keep one for nothing: a
+    /// client that gets on is never held up for long by those that do not.
+    fn free_workers(&mut self, waiting: usize, now: Instant) {
+        let still_waiting = std::mem::replace(&mut self.some_waited, waiting > 0) && waiting > 0;
+        if !still_waiting {
+            return;
+        }
+        let crawlers = self
             .connections
             .values_mut()
-            .filter(|connection| connection.gone.is_none())
-            .filter(|connection| can_go(connection))
-            .collect();
-        // Those that have been served are established, also where they were found in the
-        // same sweep.
-        newest.sort_by_key(|connection| {
-            let (stage, admitted) = self.clients.progress(connection.client);
-            (stage.is_some(), admitted > 0, Reverse(connection.found))
-        });
-        for connection in newest.into_iter().take(count) {
-            if age(connection) < ABOVE_THE_LIMIT {
-                continue;
+            .filter(|connection| connection.gone.is_none() && connection.clock.crawls());
+        for connection in crawlers.take(waiting) {
+            if self.clients.progress(connection.client).stage == Some(Stage::Receiving) {
+                say(&connection.socket, SLOW_BODY);
+                connection.cut(now);
+            } else {
+                connection.socket.reset();
+                connection.has_gone(now);
             }
-            connection.gone = Some(now);
-            connection.reset_at = Some(now + LINGER);
-            connection.socket.cut();
-            self.events.log_crowd(connection.client, now);
+            self.some_ended = true;
+            self.events.log_crawler(connection.client, now);
         }
     }
 
     /// Closes connections that were cut long ago and that `tiny_http` still holds, with
     /// no request of theirs left: after a version it does not know it waits for itself,
-    /// for ever.
-    fn close_stuck(&mut self, now: Instant) {
+    /// for ever. And what has been leaked.
+    fn close_leaked(&mut self, now: Instant) {
         let is_stuck = |connection: &&Connection| {
             let cut = connection.gone;
             // One that still waits for a thread will be read from some day.
-            cut.is_some_and(|cut| now.duration_since(cut) >= STUCK)
+            cut.is_some_and(|cut| now.saturating_duration_since(cut) >= STUCK)
                 && self.clients.is_idle(connection.client)
                 && connection.socket.has_been_read()
         };
@@ -498,82 +460,17 @@ impl Watch {
             .connections
             .values()
             .filter(is_stuck)
-            .map(|connection| connection.socket.inode())
+            .map(Connection::inode)
             .collect();
         if !stuck.is_empty() {
             self.clients.duplicates.close_leaked(&stuck);
         }
-    }
-
-    /// Makes `tiny_http` start threads for the connections that wait for one.
-    fn rescue(&mut self) {
-        for _ in 0..self.unserved() {
-            // Where it fails, the next look tries again.
-            drop(TcpStream::connect_timeout(&self.listener, CONNECT_TIMEOUT));
-        }
-    }
-
-    /// How many connections were unserved at this look and at the last one.
-    fn unserved(&mut self) -> usize {
-        let mut candidates: Vec<&mut Connection> = self
-            .connections
-            .values_mut()
-            .filter(|connection| !connection.served)
-            .collect();
-        let mut fds: Vec<PollFd<'_>> = candidates
-            .iter()
-            .map(|connection| PollFd::from_borrowed_fd(connection.socket.as_fd(), PollFlags::IN))
-            .collect();
-        let readable: Vec<bool> = match poll(&mut fds, Some(&Timespec::default())) {
-            Ok(_) => fds.iter().map(|fd| !fd.revents().is_empty()).collect(),
-            Err(_) => return 0,
-        };
-        let mut twice = 0;
-        for (connection, readable) in candidates.iter_mut().zip(readable) {
-            connection.served =
-                !self.clients.is_idle(connection.client) || connection.socket.has_been_read();
-            let unserved = readable && !connection.served;
-            twice += usize::from(unserved && connection.unserved);
-            connection.unserved = unserved;
-        }
-        twice
+        self.sweep
+            .close_orphans(&self.clients, &self.connections, now);
     }
 }
 
-/// What happens to clients, one line a second for each kind.
-#[derive(Default)]
-struct Events {
-    last: HashMap<&'static str, (Instant, usize)>,
-}
-
-impl Events {
-    fn log(&mut self, reached: Reached, client: SocketAddr, now: Instant) {
-        let what = match reached {
-            // Nothing is wrong with that.
-            Reached::Idle => return,
-            Reached::SlowHead => "sent a request head too slowly (-header-timeout)",
-            Reached::LargeHead => "sent too large a request head (-max-header)",
-            Reached::SlowBody => "sent a request body too slowly (-client-timeout)",
-            Reached::SlowReader => "took an answer too slowly (-client-timeout)",
-        };
-        self.say(what, client, now);
-    }
-
-    fn log_crowd(&mut self, client: SocketAddr, now: Instant) {
-        self.say("was one too many (-max-connections)", client, now);
-    }
-
-    fn say(&mut self, what: &'static str, client: SocketAddr, now: Instant) {
-        let (last, silent) = self.last.entry(what).or_insert((now, usize::MAX));
-        if *silent != usize::MAX && now.duration_since(*last) < LOG_INTERVAL {
-            *silent += 1;
-            return;
-        }
-        let more = match *silent {
-            0 | usize::MAX => String::new(),
-            count => format!(", and {count} more before"),
-        };
-        info!("client {client} {what}: connection cut{more}");
-        (*last, *silent) = (now, 0);
-    }
+/// Answers past `tiny_http`, on a connection that is about to be cut.
+fn say(socket: &ClientSocket, (status, text): (u16, &str)) {
+    socket.send_now(&own_answer(status, text, Persistence::Close, false));
 }
