@@ -2,7 +2,7 @@
 
 use crate::common::{
     Gate,
-    backend::{Backend, status},
+    backend::{Act, Backend, status},
     client::Client,
     eventually,
     process::Process,
@@ -144,6 +144,53 @@ fn beyond_the_limit_the_newest_are_cut_and_the_others_unharmed() {
     for _ in 0..50 {
         assert_eq!(proxy.get("/").body(), "served");
     }
+}
+
+#[test]
+fn a_crowd_that_comes_again_and_again_costs_no_established_connection() {
+    let backend = Backend::choosing(|request| {
+        if request.target == "/large" {
+            status(200)
+                .head_only()
+                .header("Content-Length", "1000000000")
+                .then([Act::Generate(1_000_000_000)])
+        } else {
+            status(200).body("served")
+        }
+    });
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-max-connections", "10")
+        .flag("-workers", "64")
+        .start();
+    let mut established: Vec<Client> = (0..10).map(|_| proxy.client()).collect();
+    // One of them is receiving for as long as all this takes.
+    established[0].request("GET /large", "");
+    established[0].head();
+    for client in &mut established[1..] {
+        assert_eq!(client.get("/").body(), "served");
+    }
+    let mut crowd = Vec::new();
+    for _ in 0..3 {
+        for number in 0..20 {
+            let mut client = proxy.client();
+            // It may have been cut before.
+            let _ = client.try_send(match number % 4 {
+                0 => "GET / HTTP/1.1\r\nX-",
+                1 => "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999\r\n\r\nx",
+                2 => "GET /large HTTP/1.1\r\nHost: h\r\n\r\n",
+                _ => "",
+            });
+            crowd.push(client);
+        }
+        // Those that have begun a head are cut last.
+        let slow_head = crowd.len() - 4;
+        crowd[slow_head].rest();
+        established[0].some();
+        for client in &mut established[1..] {
+            assert_eq!(client.get("/").body(), "served");
+        }
+    }
+    proxy.wait_for_log("one too many (-max-connections): connection cut");
 }
 
 #[test]

@@ -33,6 +33,21 @@ fn lengths_that_no_machine_has_cost_a_thread_each_and_nothing_else() {
 }
 
 #[test]
+fn a_large_body_that_is_refused_leaves_no_thread_behind() {
+    let backend = Backend::always(status(200).body("served"));
+    let proxy = Proxy::serial(&[&backend]).start();
+    assert_eq!(proxy.get_and_settle("/").body(), "served");
+    let before = settled(|| proxy.threads());
+    for _ in 0..20 {
+        let mut client = proxy.client();
+        client.request("POST /", &format!("Content-Length: {}\r\n", 1_u64 << 30));
+        assert_eq!(client.response().status(), 413);
+    }
+    // tiny_http keeps idle threads for five seconds.
+    eventually("threads", || proxy.threads(), |&threads| threads <= before);
+}
+
+#[test]
 fn an_endless_header_line_does_not_fill_the_memory() {
     let backend = Backend::untouched();
     let proxy = Proxy::serial(&[&backend]).start();

@@ -45,12 +45,70 @@ fn the_second_head_of_a_connection_has_its_time_as_well() {
         .flag("-header-timeout", "500ms")
         .start();
     let mut client = proxy.client();
-    assert_eq!(client.get("/").status(), 200);
-    // What comes right behind an answer counts as idle time at first.
-    thread::sleep(Duration::from_millis(500));
+    for _ in 0..2 {
+        assert_eq!(client.get("/").status(), 200);
+    }
+    // Right behind the answer: nobody has looked in between.
     client.send("GET / HTT");
     assert_eq!(client.response().status(), 408);
     client.closed();
+}
+
+#[test]
+fn a_head_behind_a_request_in_flight_has_its_limits_as_well() {
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).body("late").after(&gate));
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-max-header", "8KiB")
+        .flag("-header-timeout", "500ms")
+        .start();
+    let mut flooding = proxy.client();
+    flooding.request("GET /", "");
+    backend.wait_for_calls(1);
+    flooding.send("GET / HTTP/1.1\r\nX-A: ");
+    let piece = vec![b'x'; 64 << 10];
+    // Were it all taken, this would be a gigabyte.
+    assert!((0..16_000).any(|_| flooding.try_send(&piece).is_err()));
+    proxy.wait_for_log("sent too large a request head (-max-header): connection cut");
+    // Its time begins when it is its turn.
+    let mut slow = proxy.client();
+    slow.request("GET /", "");
+    slow.send("GET / HTT");
+    backend.wait_for_calls(2);
+    thread::sleep(Duration::from_secs(1));
+    gate.open();
+    assert_eq!(slow.response().body(), "late");
+    assert_eq!(slow.response().status(), 408);
+}
+
+#[test]
+fn while_others_wait_a_client_that_hardly_moves_does_not_keep_its_worker() {
+    let backend = Backend::choosing(|request| {
+        if request.target == "/large" {
+            status(200)
+                .head_only()
+                .header("Content-Length", "1000000000")
+                .then([Act::Generate(1_000_000_000)])
+        } else {
+            status(200).body("served")
+        }
+    });
+    let proxy = Proxy::serial(&[&backend]).flag("-workers", "2").start();
+    let mut slow_body = proxy.client();
+    slow_body.request("POST /", "Content-Length: 50000\r\n");
+    slow_body.send("some");
+    let mut slow_reader = proxy.client();
+    slow_reader.request("GET /large", "");
+    slow_reader.head();
+    let begun = Instant::now();
+    assert_eq!(proxy.get("/").body(), "served");
+    // Far less than -client-timeout.
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
+    proxy.wait_for_log("hardly moved while others were waiting (-workers): connection cut");
 }
 
 #[test]
