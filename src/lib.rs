@@ -10,6 +10,7 @@ pub mod go_duration;
 pub mod listen;
 pub mod logging;
 
+pub mod pool;
 pub mod ready_file;
 pub mod server;
 

@@ -1,9 +1,8 @@
 //! Listener, accept loop, admission, worker pool, stopping.
 //!
 //! The accept loop takes requests from `tiny_http` and does nothing slow: it checks the
-//! head and hands the request to a bounded channel. Workers are a fixed pool. What
-//! does not fit into the channel is answered 503 at once, by a thread of its own:
-//! queueing for ever helps nobody.
+//! head and hands the request to the worker pool. What does not fit there is answered
+//! 503 at once, by a thread of its own: queueing for ever helps nobody.
 //!
 //! Stopping closes the listener at once. Each connection ends with the request that it
 //! has in flight, or at once if it has none.
@@ -24,10 +23,8 @@ use crate::clients::watch::Watch;
 use crate::clients::{Clients, Leftover};
 use crate::exchange::Refusal;
 use crate::failure::describe;
+use crate::pool::Pool;
 use crate::worker::{Job, Proxy, Worker};
-
-/// Requests that may wait for each worker.
-const QUEUED_PER_WORKER: usize = 4;
 
 /// Requests that may wait for being refused. Beyond that connections are just cut.
 const REFUSALS: usize = 256;
@@ -57,25 +54,25 @@ impl Server {
         let watch = Watch::new(address, limits, Arc::new(call));
         let clients = watch.clients();
         let worker = Arc::new(Worker::new(proxy, Arc::clone(&clients)));
-        let (jobs, queue) = bounded(workers.saturating_mul(QUEUED_PER_WORKER));
-        let (refusals, refused) = bounded(REFUSALS);
-        for number in 0..workers {
-            let (worker, queue) = (Arc::clone(&worker), queue.clone());
-            spawn(format!("worker-{number}"), move || work(&worker, &queue))?;
-        }
         let shared = Arc::clone(&worker);
-        spawn("refuser".to_owned(), move || work(&shared, &refused))?;
+        let pool = Pool::start(workers, move |job| shared.work(job))?;
+        let (refusals, refused) = bounded(REFUSALS);
+        let shared = Arc::clone(&worker);
+        spawn("refuser".to_owned(), move || {
+            for job in refused {
+                shared.work(job);
+            }
+        })?;
         let listener = Arc::new(listener);
         let gate = Arc::new(Gate {
             listener: Arc::clone(&listener),
             clients: Arc::clone(&clients),
-            jobs,
+            pool: pool.clone(),
             refusals,
             worker,
         });
         gate.listen()?;
         let (idle, is_idle) = bounded(1);
-        let jobs = gate.jobs.clone();
         let watched = Arc::clone(&listener);
         let inode = rustix::fs::fstat(&watched)?.st_ino;
         spawn("watch".to_owned(), move || {
@@ -90,7 +87,7 @@ impl Server {
                     }
                 }
             };
-            let waiting = || jobs.len();
+            let waiting = || pool.waiting();
             watch.run(&calls, (&watched, inode), listen_again, waiting, &idle);
         })?;
         Ok(Self {
@@ -124,18 +121,12 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name).spawn(body).map(drop)
 }
 
-fn work(worker: &Worker, queue: &Receiver<Job>) {
-    for job in queue {
-        worker.work(job);
-    }
-}
-
 /// Takes requests from `tiny_http` and hands them to the workers.
 struct Gate {
     /// `tiny_http` works on duplicates: its accept thread dies of any accept error.
     listener: Arc<TcpListener>,
     clients: Arc<Clients>,
-    jobs: Sender<Job>,
+    pool: Pool<Job>,
     refusals: Sender<Job>,
     worker: Arc<Worker>,
 }
@@ -169,9 +160,8 @@ impl Gate {
             return;
         };
         let job = self.worker.job(request, client, in_flight);
-        let overflow = match self.jobs.try_send(job) {
-            Ok(()) => return,
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job,
+        let Err(overflow) = self.pool.submit(job) else {
+            return;
         };
         self.clients.condemn(client);
         let refusal = Refusal::new(503, "too many requests are waiting");
