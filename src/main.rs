@@ -6,6 +6,7 @@
 use std::env;
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::io::{self, Write};
 use std::panic;
 use std::process::{self, ExitCode};
@@ -99,6 +100,10 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
             body: config.max_body,
         },
     };
+    if let Some(path) = &config.ready_file {
+        // Of a run that was killed: nobody must take it for this one's.
+        let _ = fs::remove_file(path);
+    }
     let listener = listen::bind(&config.address).map_err(|error| {
         let reason = describe(&error);
         format!("cannot bind to address: {}: {reason}", config.address)
@@ -116,15 +121,15 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let ready_file = ready_file.transpose()?;
 
     let time_is_up = config.stop_after.map_or_else(never, after);
+    let mut farewell = None;
     select! {
         recv(stop_signals) -> signal => {
             let signal = signal.ok().and_then(signal_name).unwrap_or("a signal");
             info!("stopping {} on {signal}", PROXY.name);
         }
         recv(time_is_up) -> _ => {
-            let _ = logging.flush(LOG_FLUSH);
             let span = GoDuration::from(config.stop_after.unwrap_or_default());
-            let _ = writeln!(io::stdout(), "stopping {} after {span}", PROXY.name);
+            farewell = Some(say_goodbye(logging, format!("stopping {} after {span}", PROXY.name)));
         }
     }
     drop(ready_file);
@@ -132,7 +137,24 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
         let drain = GoDuration::from(config.drain);
         info!("some requests have not ended within {drain} (-drain)");
     }
+    if let Some(said) = farewell {
+        let _ = said.recv_timeout(LOG_FLUSH);
+    }
     Ok(())
+}
+
+/// Prints a line behind what has been logged so far. A pipe that nobody reads must not keep
+/// the proxy from stopping: so it is not waited for here.
+fn say_goodbye(logging: &Logging, line: String) -> Receiver<()> {
+    let (said, is_said) = bounded(1);
+    let logging = logging.clone();
+    // Where there is no thread to be had, there is no line.
+    let _ = thread::Builder::new().spawn(move || {
+        let _ = logging.flush(LOG_FLUSH);
+        let _ = writeln!(io::stdout(), "{line}");
+        let _ = said.send(());
+    });
+    is_said
 }
 
 fn endpoints(config: &Config) -> Result<Vec<Endpoint>, Box<dyn Error>> {

@@ -164,6 +164,22 @@ fn a_ready_file_left_over_is_not_taken_for_readiness_for_long() {
 }
 
 #[test]
+fn a_ready_file_left_over_goes_also_where_the_address_is_taken() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("ready");
+    fs::write(&file, "127.0.0.1:1\n").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let backend = "http://127.0.0.1:1".to_owned();
+    let command = Proxy::serial(&[&backend])
+        .flag("-ready-file", file.to_str().unwrap())
+        .flag("-address", taken.local_addr().unwrap().to_string())
+        .command();
+    let mut process = Process::start(command);
+    assert_eq!(process.wait_for_exit().code(), Some(1));
+    assert!(!file.exists());
+}
+
+#[test]
 fn it_stops_after_a_while_and_says_so() {
     let backend = "http://127.0.0.1:1".to_owned();
     let directory = TempDir::new().unwrap();

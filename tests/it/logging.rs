@@ -11,7 +11,7 @@ use crate::common::{
 use rustix::process::Signal;
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -401,6 +401,27 @@ fn a_pipe_that_nobody_reads_does_not_block_a_request() {
     }
     process.signal(Signal::TERM);
     assert_eq!(process.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_full_pipe_does_not_keep_it_from_stopping_in_time() {
+    let (_unread, mut pipe) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+    while pipe.write(&[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&pipe, false).unwrap();
+    let backend = Backend::untouched();
+    for log_file in ["stdout", "stderr"] {
+        let mut command = Proxy::serial(&[&backend])
+            .flag("-stop-after", "100ms")
+            .flag("-log-file", log_file)
+            .command();
+        command
+            .stdin(Stdio::null())
+            .stdout(pipe.try_clone().unwrap())
+            .stderr(Stdio::piped());
+        let mut process = Process::adopt(command.spawn().unwrap());
+        assert_eq!(process.wait_for_exit().code(), Some(0), "{log_file}");
+    }
 }
 
 #[test]
