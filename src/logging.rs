@@ -15,6 +15,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -472,6 +473,13 @@ fn open(path: &Path) -> Result<File, LogError> {
         .mode(0o644)
         .open(path)
         .map_err(|error| LogError::Open(path.to_owned(), error))
+}
+
+/// A client's address, fit for a log line: an IPv4 one as such, also on a listener for both
+/// families.
+#[must_use]
+pub fn canonical(client: SocketAddr) -> SocketAddr {
+    SocketAddr::new(client.ip().to_canonical(), client.port())
 }
 
 /// What a client or an endpoint has sent, fit for a log line: control characters and bytes

@@ -20,7 +20,7 @@ use crate::failure::{Failure, describe};
 use crate::forward::{Framing, Persistence};
 use crate::go_duration::GoDuration;
 use crate::leniency::holds_unread_body;
-use crate::logging::escaped;
+use crate::logging::{canonical, escaped};
 use crate::own_answer::own_answer;
 use crate::relay::{self, Relayed};
 
@@ -93,7 +93,8 @@ impl Worker {
         let mut writer = None;
         let served = catch_unwind(AssertUnwindSafe(|| self.serve(job, &mut writer)));
         if served.is_err() {
-            error!("internal error while serving a request of {client}, returning 500");
+            let client_address = canonical(client);
+            error!("internal error while serving a request of {client_address}, returning 500");
             if let Some(writer) = writer.as_mut().filter(|writer| !writer.begun) {
                 let answer = own_answer(500, "internal error", Persistence::Close, false);
                 let _ = writer.write_all(&answer).and_then(|()| writer.flush());
@@ -147,7 +148,8 @@ impl Worker {
     /// it is in doubt.
     fn refuse(&self, request: Request, client: SocketAddr, refusal: &Refusal, in_flight: InFlight) {
         info!(
-            "refused a request of {client}: {}",
+            "refused a request of {}: {}",
+            canonical(client),
             escaped(&refusal.to_string())
         );
         let is_head = request.method() == &tiny_http::Method::Head;

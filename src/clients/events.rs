@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::limits::Reached;
+use crate::logging::canonical;
 
 /// At most one line in this time for each kind of event.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -54,6 +55,7 @@ impl Events {
             None | Some((_, 0)) => String::new(),
             Some((_, count)) => format!(", and {count} more before"),
         };
+        let client = canonical(client);
         info!("client {client} {what}: connection cut{more}");
         self.last.insert(what, (now, 0));
     }

@@ -78,6 +78,9 @@ struct State {
     condemned: HashMap<SocketAddr, Condemned>,
     /// Those that the watch has found.
     sockets: HashMap<SocketAddr, Arc<ClientSocket>>,
+    /// Those of them that have the same client address, towards two addresses of ours:
+    /// `tiny_http` does not tell which of them a request has come on.
+    doubles: HashMap<SocketAddr, Vec<Arc<ClientSocket>>>,
 }
 
 /// A connection's requests.
@@ -355,7 +358,10 @@ impl Clients {
 
     /// How many bytes have been read from the client, if its connection has been found.
     fn read_from(&self, client: SocketAddr) -> Option<u64> {
-        let socket = self.lock().sockets.get(&client).cloned();
+        let state = self.lock();
+        let socket = state.sockets.get(&client).cloned();
+        let socket = socket.filter(|_| !state.doubles.contains_key(&client));
+        drop(state);
         let traffic = socket?.traffic()?;
         // One that has ended may be known still, and another one have its address.
         (!traffic.finished).then(|| traffic.read())
@@ -409,6 +415,10 @@ impl Clients {
     /// Cancels what is being done for a client that has gone away.
     fn abandon(&self, client: SocketAddr) {
         let state = self.lock();
+        if state.doubles.contains_key(&client) {
+            // It may be the other one that is still there. A relay will notice.
+            return;
+        }
         let requests = state.connections.get(&client);
         let flights = requests.map(|requests| requests.in_flight.clone());
         drop(state);
@@ -417,25 +427,56 @@ impl Clients {
         }
     }
 
-    /// The client's connection, if it is still there.
+    /// The client's connection, if it is still there, and no other one has its address.
     ///
     /// Cost: nothing if the watch has found it, else a few system calls for each
     /// descriptor of the process.
     #[must_use]
     pub fn socket(&self, client: SocketAddr) -> Option<Arc<ClientSocket>> {
-        let known = self.lock().sockets.get(&client).cloned();
-        // One that has ended may be known still, and another one have its address.
-        if let Some(socket) = known.filter(|socket| socket.is_connected()) {
-            return Some(socket);
-        }
-        socket::own_descriptors()
-            .filter(|fd| socket::client_of(*fd, self.port) == Some(client))
-            .filter_map(|fd| self.inspect(fd))
-            .find_map(|(socket, peer)| (peer == client).then(|| Arc::new(socket)))
+        let mut sockets = self.sockets(client);
+        let socket = sockets.pop();
+        socket.filter(|_| sockets.is_empty())
     }
 
-    fn set_sockets(&self, sockets: HashMap<SocketAddr, Arc<ClientSocket>>) {
-        let old = std::mem::replace(&mut self.lock().sockets, sockets);
+    /// The connections of this client's address, as far as they are known, or else can be
+    /// found: more than one only towards several addresses of ours.
+    fn sockets(&self, client: SocketAddr) -> Vec<Arc<ClientSocket>> {
+        let state = self.lock();
+        if let Some(doubles) = state.doubles.get(&client) {
+            return doubles.clone();
+        }
+        let known = state.sockets.get(&client).cloned();
+        drop(state);
+        // One that has ended may be known still, and another one have its address.
+        if let Some(socket) = known.filter(|socket| socket.is_connected()) {
+            return vec![socket];
+        }
+        let mut found: Vec<Arc<ClientSocket>> = socket::own_descriptors()
+            .filter(|fd| socket::client_of(*fd, self.port) == Some(client))
+            .filter_map(|fd| self.inspect(fd))
+            .filter(|(_, peer)| *peer == client)
+            .map(|(socket, _)| Arc::new(socket))
+            .collect();
+        found.sort_by_key(|socket| socket.inode());
+        found.dedup_by_key(|socket| socket.inode());
+        found
+    }
+
+    fn set_sockets(&self, found: impl Iterator<Item = (SocketAddr, Arc<ClientSocket>)>) {
+        let mut sockets = HashMap::new();
+        let mut doubles: HashMap<SocketAddr, Vec<Arc<ClientSocket>>> = HashMap::new();
+        for (client, socket) in found {
+            if let Some(other) = sockets.insert(client, Arc::clone(&socket)) {
+                let all = doubles.entry(client).or_insert_with(|| vec![other]);
+                all.push(socket);
+            }
+        }
+        let mut state = self.lock();
+        let old = (
+            std::mem::replace(&mut state.sockets, sockets),
+            std::mem::replace(&mut state.doubles, doubles),
+        );
+        drop(state);
         // Closes descriptors: not under the lock.
         drop(old);
     }
@@ -457,11 +498,16 @@ impl Clients {
 
     fn end(&self, client: SocketAddr, how: impl FnOnce(&ClientSocket)) {
         self.condemn(client);
-        let socket = self.socket(client);
-        if let Some(socket) = &socket {
-            how(socket);
+        match self.sockets(client).as_slice() {
+            [socket] => {
+                how(socket);
+                self.has_been_cut(client, Some(socket.inode()));
+            }
+            several => {
+                reset_all(several);
+                self.has_been_cut(client, None);
+            }
         }
-        self.has_been_cut(client, socket.map(|socket| socket.inode()));
     }
 
     fn has_been_cut(&self, client: SocketAddr, inode: Inode) {
@@ -550,9 +596,13 @@ impl Clients {
     /// close of RFC 9112 9.6). `leftover` is dropped after that.
     pub fn answer_and_cut(&self, client: SocketAddr, answer: &[u8], leftover: Leftover) {
         self.condemn(client);
-        let Some(socket) = self.socket(client) else {
-            self.discard(leftover, None);
-            return self.has_been_cut(client, None);
+        let socket = match self.sockets(client).as_slice() {
+            [socket] => Arc::clone(socket),
+            several => {
+                reset_all(several);
+                self.discard(leftover, None);
+                return self.has_been_cut(client, None);
+            }
         };
         socket.send_now(answer);
         socket.finish_sending();
@@ -603,6 +653,14 @@ impl Clients {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which connection of this address is meant can't be told, and none may get what is meant
+/// for another.
+fn reset_all(sockets: &[Arc<ClientSocket>]) {
+    for socket in sockets {
+        socket.reset();
     }
 }
 

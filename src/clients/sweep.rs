@@ -106,7 +106,7 @@ impl Sweep {
         self.in_doubt = clients.forget_ended(&open);
         let sockets = connections.values();
         let sockets = sockets.map(|connection| (connection.client, Arc::clone(&connection.socket)));
-        clients.set_sockets(sockets.collect());
+        clients.set_sockets(sockets);
         holders
     }
 

@@ -2,7 +2,14 @@
 
 use crate::common::{
     backend::{Backend, status},
+    client::Client,
     proxy::Proxy,
+};
+use socket2::{Domain, Socket, Type};
+use std::{
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::Duration,
 };
 
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -309,6 +316,52 @@ fn a_good_request_before_a_bad_one_is_answered() {
     assert_eq!(client.response().status(), 400);
     client.closed();
     assert_eq!(backend.seen(), ["GET /good"]);
+}
+
+#[test]
+fn a_refusal_names_the_client_s_address_as_it_is_written() {
+    let backend = Backend::untouched();
+    let proxy = Proxy::serial(&[&backend]).flag("-address", ":0").start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(client.response().status(), 400);
+    proxy.wait_for_log("refused a request of 127.0.0.1:");
+}
+
+/// Connects from this address to the proxy, at this address of it.
+fn connect_from(from: SocketAddr, to: [u8; 4], proxy: &Proxy) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&from.into()).unwrap();
+    let to = SocketAddr::from((to, proxy.address.port()));
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn a_refusal_never_goes_to_another_client_with_the_same_address() {
+    let backend = Backend::always(status(200).body("good"));
+    let proxy = Proxy::serial(&[&backend]).flag("-address", ":0").start();
+    for swapped in [false, true] {
+        let first = connect_from(([127, 0, 0, 9], 0).into(), [127, 0, 0, 1], &proxy);
+        let from = first.local_addr().unwrap();
+        let second = connect_from(from, [127, 0, 0, 2], &proxy);
+        let (good, bad) = if swapped {
+            (second, first)
+        } else {
+            (first, second)
+        };
+        let (mut good, mut bad) = (Client::over(good), Client::over(bad));
+        assert_eq!(good.get("/").body(), "good");
+        // The watch has found both by then.
+        thread::sleep(Duration::from_millis(500));
+        bad.request("POST /", "Content-Length: 999999999999\r\n");
+        // Both are cut, or only the one it is for.
+        assert!(!good.rest_within(Duration::from_secs(1)).contains("413"));
+        let answer = bad.rest_within(Duration::from_secs(1));
+        assert!(answer.is_empty() || answer.contains("413"), "{answer}");
+    }
+    assert_eq!(proxy.get("/").body(), "good");
 }
 
 #[test]

@@ -99,7 +99,13 @@ pub struct Client {
 impl Client {
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, DEADLINE).unwrap();
+        Self::over(TcpStream::connect_timeout(&address, DEADLINE).unwrap())
+    }
+
+    /// A client on a connection that there is already.
+    #[track_caller]
+    pub fn over(stream: TcpStream) -> Self {
+        let address = stream.peer_addr().unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -346,6 +352,16 @@ impl Client {
     pub fn rest(&mut self) -> String {
         while self.fill().is_ok() {}
         text(&std::mem::take(&mut self.unread))
+    }
+
+    /// All that comes until the end of the connection, or in this time.
+    #[track_caller]
+    pub fn rest_within(&mut self, time: Duration) -> String {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let mut rest = std::mem::take(&mut self.unread);
+        // Its error is the end, too.
+        let _ = self.stream.read_to_end(&mut rest);
+        text(&rest)
     }
 
     /// Waits until the proxy has read all that was sent.
