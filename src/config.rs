@@ -66,6 +66,17 @@ pub enum Mode {
     Fanout,
 }
 
+/// Which endpoint is asked first, and which one next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In the order of the command line.
+    Listed,
+    /// Each request begins with the next one.
+    Rotate,
+    /// By the recent time to the head of an answer.
+    Fastest,
+}
+
 /// Where log lines go and what they begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // Each one is a flag; every combination means something.

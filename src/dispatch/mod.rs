@@ -4,7 +4,11 @@
 //! with nothing when the endpoints are exhausted. That happens **inside** the mode, so
 //! that in fan-out the winner is on its way to the client while the losers end.
 
+pub mod budget;
+pub mod cooldown;
 mod fanout;
+pub mod latency;
+pub mod order;
 mod serial;
 
 use std::sync::Arc;

@@ -1,0 +1,243 @@
+//! Which endpoints are passed over for a while, because they have failed too often.
+//!
+//! After so many failures in a row an endpoint is cooling: requests pass it over. Once the
+//! cool-down is over, one request tries it, and the others go on passing it over until that
+//! trial has ended: with a usable answer it is back, with a failure it cools again. A trial
+//! that ends in neither way (a loser is cancelled, a client goes away) is as if it had not
+//! been, and the next request may try.
+//!
+//! Time comes in from outside. Cost: a lock for each start and end of an attempt, held for a
+//! few instructions and never while anything is waited for.
+
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How the endpoints have done of late.
+#[derive(Debug)]
+pub struct Cooldown {
+    /// `-max-fails`
+    max_fails: NonZeroU32,
+    /// `-cooldown`
+    length: Duration,
+    endpoints: Vec<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// In a row.
+    failures: u32,
+    /// It is cooling, until then at least.
+    until: Option<Instant>,
+    /// The trial that is under way.
+    trial: Option<u64>,
+    trials: u64,
+}
+
+impl Cooldown {
+    /// So many endpoints, of which nothing is known.
+    #[must_use]
+    pub fn new(max_fails: NonZeroU32, length: Duration, endpoints: usize) -> Self {
+        Self {
+            max_fails,
+            length,
+            endpoints: (0..endpoints).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// The right to ask this endpoint now; none if it is to be passed over.
+    #[must_use]
+    pub fn claim(&self, endpoint: usize, now: Instant) -> Option<Claim<'_>> {
+        let mut claim = self.claim_regardless(endpoint)?;
+        let mut state = lock(claim.state);
+        if let Some(until) = state.until {
+            if now < until || state.trial.is_some() {
+                return None;
+            }
+            state.trials += 1;
+            state.trial = Some(state.trials);
+            claim.trial = state.trial;
+        }
+        drop(state);
+        Some(claim)
+    }
+
+    /// The right to ask this endpoint though it is cooling: all are.
+    #[must_use]
+    pub fn claim_regardless(&self, endpoint: usize) -> Option<Claim<'_>> {
+        Some(Claim {
+            cooldown: self,
+            state: self.endpoints.get(endpoint)?,
+            trial: None,
+        })
+    }
+
+    /// How long a cool-down is.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+}
+
+/// The right to ask an endpoint, and the duty to say what came of it. Dropped without a word
+/// it is as if the endpoint had not been asked.
+#[derive(Debug)]
+#[must_use = "dropping it gives the right back"]
+pub struct Claim<'a> {
+    cooldown: &'a Cooldown,
+    state: &'a Mutex<State>,
+    trial: Option<u64>,
+}
+
+impl Claim<'_> {
+    /// It gave a usable answer. True if it was cooling until now.
+    #[must_use]
+    pub fn succeeded(self) -> bool {
+        let mut state = lock(self.state);
+        state.failures = 0;
+        state.trial = None;
+        state.until.take().is_some()
+    }
+
+    /// It gave none. The number of failures in a row, if it is cooling from now on.
+    #[must_use]
+    pub fn failed(self, now: Instant) -> Option<u32> {
+        let mut state = lock(self.state);
+        state.failures = state.failures.saturating_add(1);
+        let begins = match state.until {
+            None => state.failures >= self.cooldown.max_fails.get(),
+            Some(_) => self.trial.is_some() && state.trial == self.trial,
+        };
+        if !begins {
+            return None;
+        }
+        state.until = Some(now + self.cooldown.length);
+        Some(state.failures)
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if self.trial.is_some() {
+            let mut state = lock(self.state);
+            if state.trial == self.trial {
+                state.trial = None;
+            }
+        }
+    }
+}
+
+/// A lock that another thread poisoned is still usable.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COOLDOWN: Duration = Duration::from_secs(5);
+
+    fn cooldown(max_fails: u32) -> Cooldown {
+        Cooldown::new(max_fails.try_into().unwrap(), COOLDOWN, 2)
+    }
+
+    fn fail(cooldown: &Cooldown, now: Instant) -> Option<u32> {
+        cooldown.claim(0, now).unwrap().failed(now)
+    }
+
+    #[test]
+    fn only_failures_in_a_row_count() {
+        let (cooldown, now) = (cooldown(3), Instant::now());
+        for _ in 0..10 {
+            assert_eq!(fail(&cooldown, now), None);
+            assert_eq!(fail(&cooldown, now), None);
+            assert!(!cooldown.claim(0, now).unwrap().succeeded());
+        }
+        assert_eq!(fail(&cooldown, now), None);
+        // A cancelled loser is neither a failure nor a success.
+        drop(cooldown.claim(0, now));
+        assert_eq!(fail(&cooldown, now), None);
+        drop(cooldown.claim(0, now));
+        assert_eq!(fail(&cooldown, now), Some(3));
+        assert!(cooldown.claim(0, now).is_none());
+        // The other one has nothing to do with it.
+        assert!(cooldown.claim(1, now).is_some());
+    }
+
+    #[test]
+    fn after_the_cool_down_one_request_tries() {
+        let (cooldown, begin) = (cooldown(1), Instant::now());
+        assert_eq!(fail(&cooldown, begin), Some(1));
+        let just_before = COOLDOWN.saturating_sub(Duration::from_nanos(1));
+        assert!(cooldown.claim(0, begin + just_before).is_none());
+        let now = begin + COOLDOWN;
+        let trial = cooldown.claim(0, now).unwrap();
+        for later in [Duration::ZERO, COOLDOWN, COOLDOWN * 100] {
+            assert!(cooldown.claim(0, now + later).is_none());
+        }
+        // It fails, later on: the cool-down begins then.
+        let later = now + COOLDOWN;
+        assert_eq!(trial.failed(later), Some(2));
+        assert!(cooldown.claim(0, later + COOLDOWN / 2).is_none());
+        let trial = cooldown.claim(0, later + COOLDOWN).unwrap();
+        assert!(trial.succeeded());
+        assert!(cooldown.claim(0, now).is_some());
+        assert!(cooldown.claim(0, now).is_some());
+    }
+
+    #[test]
+    fn a_trial_that_is_cancelled_gives_way_to_the_next() {
+        let (cooldown, begin) = (cooldown(1), Instant::now());
+        assert_eq!(fail(&cooldown, begin), Some(1));
+        let now = begin + COOLDOWN;
+        let trial = cooldown.claim(0, now).unwrap();
+        assert!(cooldown.claim(0, now).is_none());
+        drop(trial);
+        let next = cooldown.claim(0, now).unwrap();
+        assert!(cooldown.claim(0, now).is_none());
+        assert!(next.succeeded());
+    }
+
+    #[test]
+    fn who_asks_regardless_neither_prolongs_the_cool_down_nor_ends_a_trial() {
+        let (cooldown, begin) = (cooldown(1), Instant::now());
+        assert_eq!(fail(&cooldown, begin), Some(1));
+        let late = begin + COOLDOWN / 2;
+        let regardless = cooldown.claim_regardless(0).unwrap();
+        assert_eq!(regardless.failed(late), None);
+        let now = begin + COOLDOWN;
+        let trial = cooldown.claim(0, now).unwrap();
+        assert_eq!(cooldown.claim_regardless(0).unwrap().failed(now), None);
+        assert!(cooldown.claim(0, now).is_none());
+        assert_eq!(trial.failed(now), Some(4));
+        // But a usable answer is one.
+        assert!(cooldown.claim_regardless(0).unwrap().succeeded());
+        assert!(cooldown.claim(0, now).is_some());
+    }
+
+    #[test]
+    fn a_trial_that_was_overtaken_by_a_usable_answer_is_one_failure_like_any_other() {
+        let (cooldown, begin) = (cooldown(2), Instant::now());
+        assert_eq!(fail(&cooldown, begin), None);
+        assert_eq!(fail(&cooldown, begin), Some(2));
+        let now = begin + COOLDOWN;
+        let trial = cooldown.claim(0, now).unwrap();
+        assert!(cooldown.claim_regardless(0).unwrap().succeeded());
+        assert_eq!(trial.failed(now), None);
+        assert_eq!(fail(&cooldown, now), Some(2));
+    }
+
+    #[test]
+    fn of_many_threads_one_gets_the_trial() {
+        let (cooldown, begin) = (cooldown(1), Instant::now());
+        assert_eq!(fail(&cooldown, begin), Some(1));
+        let now = begin + COOLDOWN;
+        let claims: Vec<_> = std::thread::scope(|scope| {
+            let claim = || cooldown.claim(0, now);
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(claim)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert_eq!(claims.iter().flatten().count(), 1);
+    }
+}

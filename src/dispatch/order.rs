@@ -1,0 +1,309 @@
+//! In which order a request goes through the endpoints: `-order`.
+//!
+//! - *listed*: as on the command line, each time.
+//! - *rotate*: the next request begins with the next endpoint.
+//! - *fastest*: by the recent time to the head of a usable answer, a moving average. Those of
+//!   which none is known come last, in the order of the command line; equal ones too. Now and
+//!   then a request begins with an endpoint that nothing has been heard of for long: its time
+//!   may have changed, and whoever is last is seldom asked.
+//!
+//! Time comes in from outside. Cost: nothing for *listed*, an atomic for *rotate*; for
+//! *fastest* a short sort under a lock, and a vector.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::Order;
+
+/// Nothing has been heard of an endpoint for long.
+const LONG: Duration = Duration::from_secs(10);
+
+/// At most one request in so many begins with an endpoint only to hear of it.
+const NOW_AND_THEN: u32 = 10;
+
+/// A new time's weight in the average is one in so many.
+const WEIGHT: u32 = 8;
+
+/// The order, and what it is made of.
+#[derive(Debug)]
+pub struct Ranking {
+    order: Order,
+    endpoints: usize,
+    next: AtomicUsize,
+    times: Mutex<Times>,
+}
+
+#[derive(Debug)]
+struct Times {
+    endpoints: Vec<Time>,
+    /// Requests since one began with an endpoint to hear of it.
+    requests: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Time {
+    average: Option<Duration>,
+    /// When it was heard of, or was last asked for that purpose.
+    heard: Option<Instant>,
+}
+
+impl Ranking {
+    /// So many endpoints, of which nothing is known.
+    #[must_use]
+    pub fn new(order: Order, endpoints: usize) -> Self {
+        let times = match order {
+            Order::Fastest => endpoints,
+            Order::Listed | Order::Rotate => 0,
+        };
+        Self {
+            order,
+            endpoints,
+            next: AtomicUsize::new(0),
+            times: Mutex::new(Times {
+                endpoints: vec![Time::default(); times],
+                requests: 0,
+            }),
+        }
+    }
+
+    /// The order for a request that comes now.
+    pub fn sequence(&self, now: Instant) -> Sequence {
+        let (first, ranked) = match self.order {
+            Order::Listed => (0, None),
+            Order::Rotate => {
+                let next = self.next.fetch_add(1, Ordering::Relaxed);
+                (next % self.endpoints.max(1), None)
+            }
+            Order::Fastest => (0, Some(self.lock().ranked(now))),
+        };
+        Sequence {
+            first,
+            taken: 0,
+            endpoints: self.endpoints,
+            ranked,
+        }
+    }
+
+    /// A usable head has come after so long.
+    pub fn ended(&self, endpoint: usize, now: Instant, after: Duration) {
+        self.heard(endpoint, now, |average| {
+            Some(average.map_or(after, |average| {
+                average.saturating_sub(average / WEIGHT) + after / WEIGHT
+            }))
+        });
+    }
+
+    /// An attempt was given up after so long: it would have taken longer.
+    pub fn given_up(&self, endpoint: usize, now: Instant, after: Duration) {
+        self.heard(endpoint, now, |average| {
+            let average = average?;
+            let longer = after.saturating_sub(average);
+            Some(average + longer / WEIGHT)
+        });
+    }
+
+    /// An attempt failed: what was known is worth nothing.
+    pub fn failed(&self, endpoint: usize, now: Instant) {
+        self.heard(endpoint, now, |_| None);
+    }
+
+    fn heard(
+        &self,
+        endpoint: usize,
+        now: Instant,
+        average: impl FnOnce(Option<Duration>) -> Option<Duration>,
+    ) {
+        if self.order != Order::Fastest {
+            return;
+        }
+        if let Some(time) = self.lock().endpoints.get_mut(endpoint) {
+            time.average = average(time.average);
+            time.heard = Some(now);
+        }
+    }
+
+    /// A lock that another thread poisoned is still usable.
+    fn lock(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Times {
+    fn ranked(&mut self, now: Instant) -> Vec<usize> {
+        let mut ranked: Vec<(usize, Time)> = self.endpoints.iter().copied().enumerate().collect();
+        // A stable sort: what is equal stays in the order of the command line.
+        ranked.sort_by_key(|(_, time)| time.average.unwrap_or(Duration::MAX));
+        let mut ranked: Vec<usize> = ranked.into_iter().map(|(endpoint, _)| endpoint).collect();
+        self.requests = self.requests.saturating_add(1);
+        if self.requests > NOW_AND_THEN
+            && let Some(unheard) = self.unheard(now)
+        {
+            self.requests = 0;
+            if let Some(time) = self.endpoints.get_mut(unheard) {
+                time.heard = Some(now);
+            }
+            ranked.retain(|endpoint| *endpoint != unheard);
+            ranked.insert(0, unheard);
+        }
+        ranked
+    }
+
+    /// Whom nothing has been heard of for the longest time, if that is long.
+    fn unheard(&self, now: Instant) -> Option<usize> {
+        let (endpoint, time) = self
+            .endpoints
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, time)| time.heard)?;
+        let long_ago = |heard| now.saturating_duration_since(heard) >= LONG;
+        time.heard.is_none_or(long_ago).then_some(endpoint)
+    }
+}
+
+/// The endpoints of one request, in its order.
+#[derive(Debug)]
+pub struct Sequence {
+    first: usize,
+    taken: usize,
+    endpoints: usize,
+    ranked: Option<Vec<usize>>,
+}
+
+impl Iterator for Sequence {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        if self.taken >= self.endpoints {
+            return None;
+        }
+        let place = (self.first + self.taken) % self.endpoints;
+        self.taken += 1;
+        match &self.ranked {
+            None => Some(place),
+            Some(ranked) => ranked.get(place).copied(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    fn order(ranking: &Ranking, now: Instant) -> Vec<usize> {
+        ranking.sequence(now).collect()
+    }
+
+    #[test]
+    fn listed_is_always_the_same_and_rotate_is_not() {
+        let now = Instant::now();
+        let (listed, rotate) = (
+            Ranking::new(Order::Listed, 3),
+            Ranking::new(Order::Rotate, 3),
+        );
+        for rotated in [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]] {
+            assert_eq!(order(&listed, now), [0, 1, 2]);
+            assert_eq!(order(&rotate, now), rotated);
+        }
+        assert_eq!(order(&Ranking::new(Order::Rotate, 1), now), [0]);
+    }
+
+    #[test]
+    fn fastest_is_by_time_and_the_unmeasured_and_the_equal_are_as_listed() {
+        // What is known of four endpoints, in milliseconds.
+        let table = [
+            ([None, None, None, None], [0, 1, 2, 3]),
+            ([Some(9), None, Some(3), None], [2, 0, 1, 3]),
+            ([Some(5), Some(5), Some(4), Some(5)], [2, 0, 1, 3]),
+            ([None, Some(1_000), None, Some(1)], [3, 1, 0, 2]),
+        ];
+        for (times, wanted) in table {
+            let now = Instant::now();
+            let ranking = Ranking::new(Order::Fastest, 4);
+            for (endpoint, time) in times.into_iter().enumerate() {
+                if let Some(time) = time {
+                    ranking.ended(endpoint, now, MILLI * time);
+                }
+            }
+            assert_eq!(order(&ranking, now), wanted, "{times:?}");
+        }
+    }
+
+    #[test]
+    fn fastest_follows_the_times() {
+        let now = Instant::now();
+        let ranking = Ranking::new(Order::Fastest, 2);
+        ranking.ended(0, now, MILLI * 10);
+        ranking.ended(1, now, MILLI * 20);
+        // One slow answer is no reason yet, a few are.
+        ranking.ended(0, now, MILLI * 50);
+        assert_eq!(order(&ranking, now), [0, 1]);
+        for _ in 0..3 {
+            ranking.ended(0, now, MILLI * 50);
+        }
+        assert_eq!(order(&ranking, now), [1, 0]);
+        for _ in 0..20 {
+            ranking.ended(0, now, MILLI * 10);
+        }
+        assert_eq!(order(&ranking, now), [0, 1]);
+        // Who fails comes last until it is measured again.
+        ranking.failed(0, now);
+        assert_eq!(order(&ranking, now), [1, 0]);
+        ranking.ended(0, now, MILLI);
+        assert_eq!(order(&ranking, now), [0, 1]);
+    }
+
+    #[test]
+    fn a_cancelled_attempt_can_only_make_an_endpoint_look_slower() {
+        let now = Instant::now();
+        let ranking = Ranking::new(Order::Fastest, 2);
+        ranking.ended(0, now, MILLI * 10);
+        ranking.ended(1, now, MILLI * 20);
+        for _ in 0..100 {
+            ranking.given_up(1, now, MILLI);
+        }
+        assert_eq!(order(&ranking, now), [0, 1]);
+        for _ in 0..100 {
+            ranking.given_up(0, now, MILLI * 30);
+        }
+        assert_eq!(order(&ranking, now), [1, 0]);
+        // Of one that was never measured nothing is known.
+        let ranking = Ranking::new(Order::Fastest, 2);
+        ranking.given_up(0, now, MILLI);
+        ranking.ended(1, now, MILLI * 20);
+        assert_eq!(order(&ranking, now), [1, 0]);
+    }
+
+    #[test]
+    fn each_is_measured_again_now_and_then() {
+        let mut now = Instant::now();
+        let ranking = Ranking::new(Order::Fastest, 3);
+        // How many of a thousand requests, one every 100 ms, begin with which endpoint.
+        let mut firsts = [0; 3];
+        for _ in 0..1_000 {
+            now += LONG / 100;
+            let first = order(&ranking, now)[0];
+            firsts[first] += 1;
+            let time = [10, 20, 30][first];
+            ranking.ended(first, now, MILLI * time);
+        }
+        assert!(firsts[0] > 970, "{firsts:?}");
+        assert!(firsts[1] >= 8 && firsts[2] >= 8, "{firsts:?}");
+    }
+
+    #[test]
+    fn few_requests_are_not_spent_on_measuring() {
+        let mut now = Instant::now();
+        let ranking = Ranking::new(Order::Fastest, 2);
+        let mut firsts = [0; 2];
+        for _ in 0..110 {
+            now += LONG * 10;
+            let first = order(&ranking, now)[0];
+            firsts[first] += 1;
+            ranking.ended(first, now, MILLI * [10, 20][first]);
+        }
+        assert!((9..=11).contains(&firsts[1]), "{firsts:?}");
+    }
+}
