@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use argh::FromArgs;
 
+use crate::config::{HedgeAfter, OnExhausted, Order};
 use crate::go_duration::GoDuration;
 
 /// One flag, as the rewriting and the usage need it.
@@ -91,6 +92,67 @@ pub const PROXY: Program = Program {
             help: "ask all endpoints at once instead of one after the other",
         },
         Flag {
+            name: "hedge-after",
+            value: "DURATION|pNN",
+            default: "0",
+            help: "start the next attempt, too, when the last one has had no usable answer for \
+                   this long (50ms), or for longer than this per cent of recent answers took \
+                   (p95); 0: only when it has failed",
+        },
+        Flag {
+            name: "hedge-budget",
+            value: "PERCENT",
+            default: "10",
+            help: "per cent of the requests that may be hedged, besides a few; 100: no limit",
+        },
+        Flag {
+            name: "order",
+            value: "ORDER",
+            default: "listed",
+            help: "which endpoint is asked first: listed, the first one; rotate, the next one \
+                   each time; fastest, the one that has been fastest of late",
+        },
+        Flag {
+            name: "max-fails",
+            value: "NUMBER",
+            default: "0",
+            help: "after so many failures in a row an endpoint is passed over; 0: never",
+        },
+        Flag {
+            name: "cooldown",
+            value: "DURATION",
+            default: "5s",
+            help: "how long it is passed over, until one request tries it",
+        },
+        Flag {
+            name: "idempotent-only",
+            value: "",
+            default: "false",
+            help: "put POST, PATCH and unknown methods to the next endpoint only if nothing of \
+                   the request has been sent",
+        },
+        Flag {
+            name: "commit-after",
+            value: "SIZE",
+            default: "64KiB",
+            help: "an answer of known length up to this is read whole before the client gets \
+                   any of it, so that the next endpoint has its chance if it breaks off; 0: none",
+        },
+        Flag {
+            name: "on-exhausted",
+            value: "ANSWER",
+            default: "500",
+            help: "what the client gets when no answer is usable: 500; gateway: 502, 503 or \
+                   504; best: the best answer that there was, else as gateway",
+        },
+        Flag {
+            name: "proxy-status",
+            value: "",
+            default: "false",
+            help: "tell in a Proxy-Status header which endpoint has answered, and what became \
+                   of the others",
+        },
+        Flag {
             name: "connect-timeout",
             value: "DURATION",
             default: "3s",
@@ -100,8 +162,8 @@ pub const PROXY: Program = Program {
             name: "per-try-timeout",
             value: "DURATION",
             default: "30s",
-            help: "how long one attempt may take until the head of its answer, and after that \
-                   each read",
+            help: "how long one attempt may take until the head of its answer, or the whole \
+                   of a short one (-commit-after), and after that each read",
         },
         Flag {
             name: "request-timeout",
@@ -252,6 +314,42 @@ pub struct Args {
     #[argh(option, default = "false", from_str_fn(boolean))]
     pub fanout: bool,
 
+    /// when the next attempt starts though the last one has not ended
+    #[argh(option, default = "HedgeAfter::Never", from_str_fn(hedge_after))]
+    pub hedge_after: HedgeAfter,
+
+    /// per cent of the requests that may be hedged
+    #[argh(option, default = "10", from_str_fn(percent))]
+    pub hedge_budget: u8,
+
+    /// which endpoint is asked first
+    #[argh(option, default = "Order::Listed", from_str_fn(order))]
+    pub order: Order,
+
+    /// failures in a row after which an endpoint is passed over
+    #[argh(option, default = "0", from_str_fn(fails))]
+    pub max_fails: u32,
+
+    /// how long it is passed over
+    #[argh(option, default = "Duration::from_secs(5)", from_str_fn(timeout))]
+    pub cooldown: Duration,
+
+    /// nothing is sent twice that must not be
+    #[argh(option, default = "false", from_str_fn(boolean))]
+    pub idempotent_only: bool,
+
+    /// answers up to this size are read whole first, in bytes
+    #[argh(option, default = "64 << 10", from_str_fn(size))]
+    pub commit_after: u64,
+
+    /// the answer when none is usable
+    #[argh(option, default = "OnExhausted::Status500", from_str_fn(on_exhausted))]
+    pub on_exhausted: OnExhausted,
+
+    /// a Proxy-Status header on every answer
+    #[argh(option, default = "false", from_str_fn(boolean))]
+    pub proxy_status: bool,
+
     /// limit for connecting to an endpoint
     #[argh(option, default = "Duration::from_secs(3)", from_str_fn(timeout))]
     pub connect_timeout: Duration,
@@ -361,6 +459,53 @@ fn timeout(value: &str) -> Result<Duration, String> {
     let span: GoDuration = value.parse().map_err(|e| format!("{e}"))?;
     span.positive()
         .ok_or_else(|| "is not more than zero (write 5s, 300ms, 1m30s)".to_owned())
+}
+
+fn hedge_after(value: &str) -> Result<HedgeAfter, String> {
+    const REMEDY: &str = "(write 50ms, p95, or 0 for no hedging)";
+    if let Some(percent) = value.strip_prefix('p') {
+        return match percent.parse() {
+            Ok(percent @ 1..=99) => Ok(HedgeAfter::Percentile(percent)),
+            _ => Err(format!("is not a percentile from p1 to p99 {REMEDY}")),
+        };
+    }
+    let span: GoDuration = value.parse().map_err(|e| format!("{e}"))?;
+    match span.positive() {
+        Some(span) => Ok(HedgeAfter::Fixed(span)),
+        None if span == GoDuration::from_nanos(0) => Ok(HedgeAfter::Never),
+        None => Err(format!("is less than zero {REMEDY}")),
+    }
+}
+
+fn percent(value: &str) -> Result<u8, String> {
+    match value.parse() {
+        Ok(percent @ 1..=100) => Ok(percent),
+        _ => Err("is not a number from 1 to 100 (-hedge-after 0 is no hedging)".to_owned()),
+    }
+}
+
+fn order(value: &str) -> Result<Order, String> {
+    match value {
+        "listed" => Ok(Order::Listed),
+        "rotate" => Ok(Order::Rotate),
+        "fastest" => Ok(Order::Fastest),
+        _ => Err("is not an order (write listed, rotate or fastest)".to_owned()),
+    }
+}
+
+fn on_exhausted(value: &str) -> Result<OnExhausted, String> {
+    match value {
+        "500" => Ok(OnExhausted::Status500),
+        "gateway" => Ok(OnExhausted::Gateway),
+        "best" => Ok(OnExhausted::Best),
+        _ => Err("is not an answer (write 500, gateway or best)".to_owned()),
+    }
+}
+
+fn fails(value: &str) -> Result<u32, String> {
+    value
+        .parse()
+        .map_err(|_| "is not a number from 0 upwards (0: never)".to_owned())
 }
 
 fn drain(value: &str) -> Result<Duration, String> {
@@ -841,7 +986,7 @@ mod tests {
             ),
             (
                 "-c x",
-                "-c is ambiguous, it may be any of -connect-timeout, -ca-file, -client-timeout",
+                "-c is ambiguous, it may be any of -cooldown, -commit-after, -connect-timeout, -ca-file, -client-timeout",
             ),
             (
                 "-address",
@@ -922,7 +1067,7 @@ mod tests {
                 "-connect-timeout: \"0\" is not more than zero (write 5s, 300ms, 1m30s)",
             ),
             (
-                "-p -1s",
+                "-per -1s",
                 "-per-try-timeout: \"-1s\" is not more than zero (write 5s, 300ms, 1m30s)",
             ),
             (
@@ -930,8 +1075,44 @@ mod tests {
                 "-request-timeout: \"0s\" is not more than zero (write 5s, 300ms, 1m30s)",
             ),
             (
-                "-p 3000000h",
+                "-per 3000000h",
                 "-per-try-timeout: \"3000000h\" is too long for a duration (292 years at most)",
+            ),
+            (
+                "-hedge-a p100",
+                "-hedge-after: \"p100\" is not a percentile from p1 to p99 (write 50ms, p95, or 0 for no hedging)",
+            ),
+            (
+                "-hedge-a 95",
+                "-hedge-after: \"95\" is a duration without a unit (write 5s, 300ms, 1m30s, 1.5h, 100us)",
+            ),
+            (
+                "-hedge-a -1s",
+                "-hedge-after: \"-1s\" is less than zero (write 50ms, p95, or 0 for no hedging)",
+            ),
+            (
+                "-hedge-b 0",
+                "-hedge-budget: \"0\" is not a number from 1 to 100 (-hedge-after 0 is no hedging)",
+            ),
+            (
+                "-hedge-b 101",
+                "-hedge-budget: \"101\" is not a number from 1 to 100 (-hedge-after 0 is no hedging)",
+            ),
+            (
+                "-or random",
+                "-order: \"random\" is not an order (write listed, rotate or fastest)",
+            ),
+            (
+                "-on 502",
+                "-on-exhausted: \"502\" is not an answer (write 500, gateway or best)",
+            ),
+            (
+                "-max-f -1",
+                "-max-fails: \"-1\" is not a number from 0 upwards (0: never)",
+            ),
+            (
+                "-coo 0",
+                "-cooldown: \"0\" is not more than zero (write 5s, 300ms, 1m30s)",
             ),
             (
                 "-max-b 100MB",
@@ -1009,7 +1190,7 @@ mod tests {
             .map(|flag| format!("-{}={}", flag.name, flag.default))
             .collect();
         assert_eq!(args(&explicit.join(" ")), args(""));
-        assert_eq!(explicit.len(), 21);
+        assert_eq!(explicit.len(), 30);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -32,6 +32,20 @@ pub struct Config {
     pub terminal: TerminalSet,
     /// How the endpoints are asked.
     pub mode: Mode,
+    /// In which order.
+    pub order: Order,
+    /// When one is passed over; `None`: never.
+    pub cooldown: Option<CooldownConfig>,
+    /// A request whose method is not idempotent is put to the next endpoint only if nothing
+    /// of it has been sent (RFC 9110 9.2.2).
+    pub idempotent_only: bool,
+    /// Answers of known length up to this are read whole before the client gets any of them,
+    /// in bytes; 0: none.
+    pub commit_after: u64,
+    /// What the client gets when no answer is usable.
+    pub on_exhausted: OnExhausted,
+    /// Every answer gets a `Proxy-Status`.
+    pub proxy_status: bool,
     /// Where log lines go and what they begin with.
     pub log: LogConfig,
     /// How long to serve; `None`: for ever.
@@ -64,6 +78,28 @@ pub enum Mode {
     Serial,
     /// All at once; the first usable answer wins.
     Fanout,
+    /// One after the other, but the next one does not always wait for the last one's end.
+    Hedged(Hedging),
+}
+
+/// When and how often an attempt is hedged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hedging {
+    /// How long the last attempt has had no usable answer; not [`HedgeAfter::Never`].
+    pub after: HedgeAfter,
+    /// Per cent of the requests; 100: no limit.
+    pub budget: u8,
+}
+
+/// When the next attempt starts though the last one has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeAfter {
+    /// It does not.
+    Never,
+    /// After so long.
+    Fixed(Duration),
+    /// After longer than this per cent of the recent answers took; 1 to 99.
+    Percentile(u8),
 }
 
 /// Which endpoint is asked first, and which one next.
@@ -75,6 +111,26 @@ pub enum Order {
     Rotate,
     /// By the recent time to the head of an answer.
     Fastest,
+}
+
+/// When an endpoint is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CooldownConfig {
+    /// After so many failures in a row.
+    pub max_fails: NonZeroU32,
+    /// For so long; not zero.
+    pub length: Duration,
+}
+
+/// What the client gets when no answer is usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// 500.
+    Status500,
+    /// 503 if no endpoint could be reached, 504 if the last failure was a time-out, else 502.
+    Gateway,
+    /// The best answer that was not terminal; if there was none, as [`OnExhausted::Gateway`].
+    Best,
 }
 
 /// Where log lines go and what they begin with.
@@ -121,11 +177,16 @@ impl Config {
                 .terminal_responses
                 .parse()
                 .map_err(ConfigError::Terminal)?,
-            mode: if args.fanout {
-                Mode::Fanout
-            } else {
-                Mode::Serial
-            },
+            mode: mode(args)?,
+            order: args.order,
+            cooldown: NonZeroU32::new(args.max_fails).map(|max_fails| CooldownConfig {
+                max_fails,
+                length: args.cooldown,
+            }),
+            idempotent_only: args.idempotent_only,
+            commit_after: args.commit_after,
+            on_exhausted: args.on_exhausted,
+            proxy_status: args.proxy_status,
             log: LogConfig {
                 prefix: args.log_prefix.clone(),
                 destination: match args.log_file.as_str() {
@@ -183,6 +244,8 @@ pub enum ConfigError {
     },
     /// This machine has no room for a body of this many bytes.
     MaxBody(u64),
+    /// `-hedge-after` and `-fanout` together.
+    HedgedFanout,
 }
 
 impl fmt::Display for ConfigError {
@@ -201,11 +264,27 @@ impl fmt::Display for ConfigError {
                 f,
                 "-max-body: {bytes} bytes are more than this machine has room for"
             ),
+            Self::HedgedFanout => f.write_str(
+                "-hedge-after and -fanout exclude each other (fan-out asks all endpoints at \
+                 once, so nothing is left to be hedged)",
+            ),
         }
     }
 }
 
 impl std::error::Error for ConfigError {}
+
+fn mode(args: &Args) -> Result<Mode, ConfigError> {
+    match (args.fanout, args.hedge_after) {
+        (false, HedgeAfter::Never) => Ok(Mode::Serial),
+        (true, HedgeAfter::Never) => Ok(Mode::Fanout),
+        (true, _) => Err(ConfigError::HedgedFanout),
+        (false, after) => Ok(Mode::Hedged(Hedging {
+            after,
+            budget: args.hedge_budget,
+        })),
+    }
+}
 
 fn endpoints(text: &str) -> Result<Vec<EndpointUrl>, ConfigError> {
     text.split(',')
@@ -589,6 +668,35 @@ mod tests {
         assert_eq!(config.per_try_timeout, Duration::from_secs(2));
         assert_eq!(config.request_timeout, Duration::from_secs(3));
         assert!(config.roots.is_empty());
+    }
+
+    #[test]
+    fn fan_out_leaves_nothing_to_be_hedged() {
+        let hedged = config(&["-e=http://a", "-hedge-after=p95", "-hedge-budget=3"]).unwrap();
+        let hedging = Hedging {
+            after: HedgeAfter::Percentile(95),
+            budget: 3,
+        };
+        assert_eq!(hedged.mode, Mode::Hedged(hedging));
+        let serial = config(&["-e=http://a", "-hedge-after=0", "-hedge-budget=3"]).unwrap();
+        assert_eq!(serial.mode, Mode::Serial);
+        assert_eq!(
+            message(&["-e=http://a", "-hedge-after=50ms", "-fanout"]),
+            "-hedge-after and -fanout exclude each other (fan-out asks all endpoints at once, so \
+             nothing is left to be hedged)"
+        );
+    }
+
+    #[test]
+    fn an_endpoint_is_passed_over_only_if_a_number_of_failures_says_so() {
+        let without = config(&["-e=http://a", "-cooldown=1s"]).unwrap();
+        assert_eq!(without.cooldown, None);
+        let with = config(&["-e=http://a", "-max-fails=3"]).unwrap();
+        let cooldown = CooldownConfig {
+            max_fails: NonZeroU32::new(3).unwrap(),
+            length: Duration::from_secs(5),
+        };
+        assert_eq!(with.cooldown, Some(cooldown));
     }
 
     #[test]

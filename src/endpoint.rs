@@ -34,8 +34,6 @@ pub struct Endpoint {
     agent: Agent,
     /// What ureq is told to call: the same for every request.
     origin: Uri,
-    /// The longest wait for the next piece of a body.
-    read_timeout: Duration,
 }
 
 /// What all endpoints share.
@@ -45,8 +43,6 @@ pub struct Settings {
     pub tls: Arc<ClientConfig>,
     /// Name look-up, TCP and TLS handshake together.
     pub connect_timeout: Duration,
-    /// The longest wait for the next piece of a body.
-    pub read_timeout: Duration,
     /// How many idle connections are kept for each endpoint.
     pub idle_connections: usize,
 }
@@ -60,9 +56,16 @@ pub struct Answer {
     pub head: ResponseHead,
     /// How long the body is.
     pub length: BodyLength,
-    /// The beginning of the body came together with the head.
+    /// The beginning of the body is here: it came together with the head, or was read.
     pub body_begun: bool,
-    body: ureq::BodyReader<'static>,
+    body: Source,
+}
+
+/// Where the rest of a body comes from.
+enum Source {
+    Endpoint(ureq::BodyReader<'static>),
+    /// It has been read whole; its connection is back in the pool.
+    Memory(io::Cursor<Vec<u8>>),
 }
 
 /// How long a response's body is.
@@ -83,6 +86,8 @@ pub struct Outgoing<'a> {
     pub head: &'a RequestHead,
     /// The client's body, whole.
     pub body: &'a Body,
+    /// No endpoint must get it twice, not even where the first time came to nothing.
+    pub once: bool,
 }
 
 impl Endpoint {
@@ -127,25 +132,27 @@ impl Endpoint {
             url,
             agent: Agent::with_parts(config, dialler, NoResolver),
             origin,
-            read_timeout: settings.read_timeout,
         })
     }
 
     /// Puts the request to the endpoint and waits for the head of its answer, at
-    /// most until `control`'s limit. After that the limit is that of each read.
+    /// most until `control`'s limit. Tells also whether the endpoint was sent any of it.
     ///
     /// A pooled connection that turns out to be stale, nothing having been received
     /// on it, is replaced by a fresh one, once: the endpoint had closed it, which is
-    /// nobody's failure (RFC 9112 9.3.1).
-    pub fn attempt(&self, request: Outgoing<'_>, control: &Arc<Control>) -> Outcome {
+    /// nobody's failure (RFC 9112 9.3.1). It may have done so after it had carried out
+    /// the request, though: what must be sent only once is not sent again.
+    pub fn attempt(&self, request: Outgoing<'_>, control: &Arc<Control>) -> (Outcome, bool) {
         let (mut result, mut seen) = self.call(request, control, false);
         let stale = |failure: &Failure| matches!(failure, Failure::Broken(_));
-        if seen.pooled && !seen.received && result.as_ref().is_err_and(stale) {
+        let again = !(request.once && seen.sent);
+        if seen.pooled && !seen.received && again && result.as_ref().is_err_and(stale) {
+            let sent = seen.sent;
             (result, seen) = self.call(request, control, true);
+            seen.sent |= sent;
         }
-        let response = result?;
-        control.set_limit(Limit::Each(self.read_timeout));
-        answer(response, &seen, request)
+        let outcome = result.and_then(|response| answer(response, &seen, request));
+        (outcome, seen.sent)
     }
 
     fn call(
@@ -207,7 +214,11 @@ impl Answer {
     /// The body broke off, or nothing came for too long.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
         loop {
-            match self.body.read(buffer) {
+            let result = match &mut self.body {
+                Source::Endpoint(body) => body.read(buffer),
+                Source::Memory(body) => body.read(buffer),
+            };
+            match result {
                 Ok(amount) => return Ok(amount),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -222,11 +233,50 @@ impl Answer {
         }
     }
 
+    /// Whether the whole body is here; then it cannot break off any more.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        matches!(self.body, Source::Memory(_))
+    }
+
+    /// Reads the whole body now, if it is known to be no longer than `most` bytes. Its
+    /// connection can be used again then.
+    ///
+    /// # Errors
+    /// The body broke off, or did not come in time.
+    pub fn read_whole(&mut self, most: u64) -> Result<(), Failure> {
+        let BodyLength::Known(length) = self.length else {
+            return Ok(());
+        };
+        let Some(length) = usize::try_from(length)
+            .ok()
+            .filter(|_| length <= most && most > 0 && !self.is_whole())
+        else {
+            return Ok(());
+        };
+        // One byte more: the end has to be seen, too.
+        let mut body = vec![0; length + 1];
+        let mut filled = 0;
+        loop {
+            match self.read(body.get_mut(filled..).unwrap_or_default())? {
+                0 => break,
+                amount => filled += amount,
+            }
+        }
+        body.truncate(filled);
+        self.body_begun = true;
+        self.body = Source::Memory(io::Cursor::new(body));
+        Ok(())
+    }
+
     /// Reads a short body that nobody wants to its end, so that its connection can
     /// be used again; gives up where that would cost more than a connection does.
     pub fn discard(mut self, control: &Control) {
         const WORTH_READING: usize = 64 * 1024;
         const WORTH_WAITING: Duration = Duration::from_millis(5);
+        if self.is_whole() {
+            return;
+        }
         let timeout = crate::failure::Timeout::Read(WORTH_WAITING);
         control.set_limit(Limit::Until(Instant::now() + WORTH_WAITING, timeout));
         let mut buffer = [0; 8 * 1024];
@@ -263,7 +313,7 @@ fn answer(
         length: body_length(&head, request),
         head,
         body_begun: seen.body_begun,
-        body: response.into_body().into_reader(),
+        body: Source::Endpoint(response.into_body().into_reader()),
     })
 }
 
@@ -420,6 +470,7 @@ mod tests {
             let outgoing = Outgoing {
                 head: &request(method),
                 body: &Body::None,
+                once: false,
             };
             assert_eq!(
                 body_length(&head, outgoing),

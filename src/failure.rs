@@ -38,6 +38,8 @@ pub enum Timeout {
     Connect(Duration),
     /// `-per-try-timeout` before the answer's head was complete.
     Head(Duration),
+    /// `-per-try-timeout` before an answer that is read whole first was whole.
+    Whole(Duration),
     /// `-per-try-timeout` while waiting for the next piece of the body.
     Read(Duration),
     /// `-request-timeout`: all attempts of the request together.
@@ -95,6 +97,11 @@ impl fmt::Display for Timeout {
             Self::Head(after) => write!(
                 f,
                 "timed out: no answer within {} (-per-try-timeout)",
+                GoDuration::from(*after)
+            ),
+            Self::Whole(after) => write!(
+                f,
+                "timed out: no whole answer within {} (-per-try-timeout, -commit-after)",
                 GoDuration::from(*after)
             ),
             Self::Read(after) => write!(

@@ -32,4 +32,5 @@ pub mod tls;
 pub mod transport;
 
 pub mod own_answer;
+pub mod proxy_status;
 pub mod relay;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use balancing_reverse_proxy::cli::{self, Args, PROXY, Parsed};
 use balancing_reverse_proxy::config::Config;
-use balancing_reverse_proxy::dispatch::Policy;
+use balancing_reverse_proxy::dispatch::{Dispatcher, Policy};
 use balancing_reverse_proxy::endpoint::{Endpoint, Settings};
 use balancing_reverse_proxy::exchange::Sizes;
 use balancing_reverse_proxy::failure::describe;
@@ -88,13 +88,21 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let stop_signals = handle_signals(logging)
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let proxy = Proxy {
-        endpoints: endpoints(config)?,
-        policy: Policy {
-            mode: config.mode,
-            terminal: config.terminal.clone(),
-            per_try_timeout: config.per_try_timeout,
-            request_timeout: config.request_timeout,
-        },
+        dispatcher: Dispatcher::new(
+            endpoints(config)?,
+            Policy {
+                mode: config.mode,
+                terminal: config.terminal.clone(),
+                per_try_timeout: config.per_try_timeout,
+                request_timeout: config.request_timeout,
+                order: config.order,
+                cooldown: config.cooldown,
+                idempotent_only: config.idempotent_only,
+                commit_after: config.commit_after,
+                on_exhausted: config.on_exhausted,
+            },
+        ),
+        proxy_status: config.proxy_status,
         sizes: Sizes {
             head: config.limits.max_header,
             body: config.max_body,
@@ -161,7 +169,6 @@ fn endpoints(config: &Config) -> Result<Vec<Endpoint>, Box<dyn Error>> {
     let settings = Settings {
         tls: tls::client_config(config.roots.iter().cloned())?,
         connect_timeout: config.connect_timeout,
-        read_timeout: config.per_try_timeout,
         idle_connections: config.workers.get(),
     };
     let mut endpoints = Vec::with_capacity(config.endpoints.len());

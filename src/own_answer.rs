@@ -3,12 +3,36 @@
 use std::time::SystemTime;
 
 use crate::forward::Persistence;
+use crate::proxy_status::{self, PROXY_STATUS};
 
-/// A whole response: a status code and one line of plain text.
+/// A refusal, whole: a status code and one line of plain text.
 ///
 /// `is_head`: the head alone, as a HEAD request wants it (RFC 9110 9.3.2).
 #[must_use]
 pub fn own_answer(status: u16, text: &str, persistence: Persistence, is_head: bool) -> Vec<u8> {
+    let proxy_status = proxy_status::refused(status);
+    answer(status, text, persistence, is_head, &proxy_status)
+}
+
+/// The answer when no endpoint has a usable one. `proxy_status`: why.
+#[must_use]
+pub fn exhausted(
+    status: u16,
+    persistence: Persistence,
+    is_head: bool,
+    proxy_status: &str,
+) -> Vec<u8> {
+    let text = "endpoints failed to return a valid answer";
+    answer(status, text, persistence, is_head, proxy_status)
+}
+
+fn answer(
+    status: u16,
+    text: &str,
+    persistence: Persistence,
+    is_head: bool,
+    proxy_status: &str,
+) -> Vec<u8> {
     let date = httpdate::fmt_http_date(SystemTime::now());
     let extra = match status {
         // RFC 9110 15.5.6: what is allowed has to be said.
@@ -29,6 +53,7 @@ pub fn own_answer(status: u16, text: &str, persistence: Persistence, is_head: bo
          Date: {date}\r\n\
          Content-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {length}\r\n\
+         {PROXY_STATUS}: {proxy_status}\r\n\
          {extra}{connection}\r\n\
          {body}{end}",
         reason(status)
@@ -44,7 +69,9 @@ fn reason(status: u16) -> &'static str {
         408 => "Request Timeout",
         413 => "Content Too Large",
         431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         _ => "Internal Server Error",
     }
@@ -70,6 +97,7 @@ mod tests {
                 "HTTP/1.1 503 Service Unavailable",
                 "Content-Type: text/plain; charset=utf-8",
                 "Content-Length: 5",
+                "Proxy-Status: balancing-reverse-proxy; error=proxy_internal_response",
                 "Retry-After: 1",
                 "Connection: close",
                 "",
@@ -86,6 +114,7 @@ mod tests {
                 "HTTP/1.1 500 Internal Server Error",
                 "Content-Type: text/plain; charset=utf-8",
                 "Content-Length: 3",
+                "Proxy-Status: balancing-reverse-proxy; error=proxy_internal_error",
                 "",
                 ""
             ]

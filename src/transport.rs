@@ -69,9 +69,12 @@ pub struct Call {
 
 /// What the transport saw during a call.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // Each one is an observation of its own.
 pub struct Seen {
     /// The connection came from the pool.
     pub pooled: bool,
+    /// At least one byte of the request was sent.
+    pub sent: bool,
     /// At least one byte of an answer was received.
     pub received: bool,
     /// The head of the final answer, as it came, with the empty line.
@@ -302,7 +305,12 @@ impl Connection {
                 self.link.push(first, second)
             };
             match result {
-                Ok(pushed) => sent += pushed,
+                Ok(pushed) => {
+                    if sent == 0 {
+                        with_call(|call| call.seen.sent = true);
+                    }
+                    sent += pushed;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let wanted = PollFlags::OUT | PollFlags::IN;
                     let ready = control.wait(&self.link.socket, wanted)?;

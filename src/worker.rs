@@ -13,24 +13,27 @@ use tiny_http::Request;
 
 use crate::body::{Body, read_body};
 use crate::clients::{Clients, Flight, InFlight, Leftover, Stage};
-use crate::dispatch::{self, Policy, Winner};
-use crate::endpoint::{Endpoint, Outgoing};
+use crate::config::OnExhausted;
+use crate::dispatch::trail::Trail;
+use crate::dispatch::{Dispatched, Dispatcher, Winner};
+use crate::endpoint::Outgoing;
 use crate::exchange::{self, Checked, Refusal, Sizes};
 use crate::failure::{Failure, describe};
 use crate::forward::{Framing, Persistence};
 use crate::go_duration::GoDuration;
 use crate::leniency::holds_unread_body;
 use crate::logging::{canonical, escaped};
-use crate::own_answer::own_answer;
+use crate::own_answer::{self, own_answer};
+use crate::proxy_status::{self, PROXY_STATUS};
 use crate::relay::{self, Relayed};
 
 /// What all requests share.
 #[derive(Debug)]
 pub struct Proxy {
-    /// All endpoints, in the order of the command line.
-    pub endpoints: Vec<Endpoint>,
-    /// How requests are put to them.
-    pub policy: Policy,
+    /// Puts requests to the endpoints.
+    pub dispatcher: Dispatcher,
+    /// Every answer gets a `Proxy-Status`, with details.
+    pub proxy_status: bool,
     /// How large requests may be.
     pub sizes: Sizes,
 }
@@ -186,22 +189,34 @@ impl Exchange<'_> {
         let outgoing = Outgoing {
             head: &self.checked.head,
             body,
+            once: false,
         };
-        let answer = |winner: Option<Winner<'_>>| {
+        let answer = |Dispatched { answer, trail }: Dispatched<'_>| {
             let Some(client) = writer else { return };
             self.flight.set_stage(Stage::Sending);
-            match winner {
-                Some(winner) => self.relay(winner, client),
-                None => self.exhausted(client),
+            match answer {
+                Some(winner) => self.relay(winner, &trail, client),
+                None => self.exhausted(&trail, client),
             }
             *writer = None;
         };
         let attempts = &self.flight.attempts;
-        dispatch::dispatch(&proxy.policy, &proxy.endpoints, outgoing, attempts, answer);
+        proxy.dispatcher.dispatch(outgoing, attempts, answer);
     }
 
-    fn relay(&self, winner: Winner<'_>, writer: &mut ClientWriter) {
-        let Winner { endpoint, answer } = winner;
+    fn relay(&self, winner: Winner<'_>, trail: &Trail, writer: &mut ClientWriter) {
+        let Winner {
+            endpoint,
+            mut answer,
+            hedged,
+            usable,
+        } = winner;
+        let status = answer.head.status;
+        if self.worker.proxy.proxy_status {
+            let proxy_status = proxy_status::relayed(endpoint, hedged, trail);
+            let line = (PROXY_STATUS.to_owned(), proxy_status.into_bytes());
+            answer.head.headers.push(line);
+        }
         let framing = relay::framing(answer.length, self.checked.head.version);
         let persistence = match framing {
             Framing::Close => Persistence::Close,
@@ -224,16 +239,24 @@ impl Exchange<'_> {
                 format!(", but the client broke off: {}", describe(&error))
             }
         };
-        info!(
-            "request {} served in {} by endpoint {}{}",
-            escaped(&self.checked.head.target),
-            GoDuration::from(self.started.elapsed()),
-            endpoint.index,
-            escaped(&note)
-        );
+        if usable {
+            info!(
+                "request {} served in {} by {}{}",
+                escaped(&self.checked.head.target),
+                GoDuration::from(self.started.elapsed()),
+                escaped(&trail.winner(endpoint.index, hedged)),
+                escaped(&note)
+            );
+        } else {
+            info!(
+                "endpoints failed to return a valid answer, returning {status} of endpoint {}{}",
+                endpoint.index,
+                escaped(&note)
+            );
+        }
     }
 
-    fn exhausted(&self, writer: &mut ClientWriter) {
+    fn exhausted(&self, trail: &Trail, writer: &mut ClientWriter) {
         if self.flight.attempts.are_cancelled() {
             self.worker.clients.cut(self.client);
             info!(
@@ -243,16 +266,21 @@ impl Exchange<'_> {
             );
             return;
         }
+        let proxy = &self.worker.proxy;
+        let status = match proxy.dispatcher.policy().on_exhausted {
+            OnExhausted::Status500 => 500,
+            OnExhausted::Gateway | OnExhausted::Best => trail.gateway_status(),
+        };
         let persistence = self.persistence();
         let is_head = self.checked.head.method == "HEAD";
-        let text = "endpoints failed to return a valid answer";
-        let answer = own_answer(500, text, persistence, is_head);
+        let proxy_status = proxy_status::exhausted(trail, proxy.proxy_status);
+        let answer = own_answer::exhausted(status, persistence, is_head, &proxy_status);
         // Fails where the client has gone.
         let _ = writer.write_all(&answer).and_then(|()| writer.flush());
         if persistence == Persistence::Close {
             self.close();
         }
-        info!("endpoints failed to return a valid answer, returning 500");
+        info!("endpoints failed to return a valid answer, returning {status}");
     }
 
     /// What the client is told of its connection: that it ends, once we are stopping.

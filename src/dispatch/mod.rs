@@ -1,91 +1,264 @@
 //! Which endpoint is asked when, and which answer is taken.
 //!
-//! Every mode ends by calling the caller's `relay` exactly once: with the winner, or
-//! with nothing when the endpoints are exhausted. That happens **inside** the mode, so
-//! that in fan-out the winner is on its way to the client while the losers end.
+//! All modes are one loop, `pursue`: start the next attempt or wait for one to end. They
+//! differ in when the next one is due (fan-out: all at once; serial: when the last one has
+//! failed; hedged: also when it takes too long) and in where attempts run: on the caller's
+//! thread where there is only one at a time (`serial`), else on threads (`race`).
+//!
+//! It ends by calling the caller's `relay` exactly once, with the winner or without. That
+//! happens while the losers end, so that no client waits for them.
+//!
+//! What outlives a request (budget, times, failures) is in modules of its own, which do not
+//! look at the clock: time is handed to them.
 
 pub mod budget;
 pub mod cooldown;
-mod fanout;
 pub mod latency;
 pub mod order;
+mod race;
+mod run;
 mod serial;
+pub mod trail;
 
-use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::info;
 
-use crate::config::{Mode, TerminalSet};
-use crate::control::{Attempts, Control, Limit};
-use crate::endpoint::{Answer, Endpoint, Outcome, Outgoing};
+use self::budget::Budget;
+use self::cooldown::Cooldown;
+use self::latency::Latency;
+use self::order::Ranking;
+use self::run::{Attempt, Ended, Mark, Queue, Run};
+use self::serial::Serial;
+use self::trail::Trail;
+use crate::config::{CooldownConfig, HedgeAfter, Mode, OnExhausted, Order, TerminalSet};
+use crate::control;
+use crate::endpoint::{Answer, Endpoint, Outgoing};
 use crate::failure::{Failure, Timeout};
 use crate::logging::escaped;
 
 /// How requests are put to endpoints.
 #[derive(Debug)]
 pub struct Policy {
-    /// Serial or fan-out.
+    /// Serial, fan-out or hedged.
     pub mode: Mode,
     /// Which status codes make an answer usable.
     pub terminal: TerminalSet,
-    /// One attempt until its answer's head.
+    /// One attempt until its answer's head, or the whole of a short answer.
     pub per_try_timeout: Duration,
-    /// All attempts of a request until the head.
+    /// All attempts of a request until then.
     pub request_timeout: Duration,
+    /// In which order.
+    pub order: Order,
+    /// When an endpoint is passed over.
+    pub cooldown: Option<CooldownConfig>,
+    /// What must not be sent twice is put to another endpoint only if nothing was sent.
+    pub idempotent_only: bool,
+    /// Answers of known length up to this, in bytes, are read whole before they are taken.
+    pub commit_after: u64,
+    /// Whether an answer that is not usable may be wanted in the end.
+    pub on_exhausted: OnExhausted,
 }
 
-/// The first usable answer, and who gave it.
+/// Puts requests to endpoints.
+#[derive(Debug)]
+pub struct Dispatcher {
+    endpoints: Vec<Endpoint>,
+    policy: Policy,
+    ranking: Ranking,
+    cooldown: Option<Cooldown>,
+    budget: Budget,
+    /// Where hedging depends on it.
+    latency: Option<Mutex<Latency>>,
+}
+
+/// What a request has come to.
+pub struct Dispatched<'a> {
+    /// The winner; if there is none, perhaps the best of the answers that are not usable.
+    pub answer: Option<Winner<'a>>,
+    /// What became of the other attempts.
+    pub trail: Trail,
+}
+
+/// The answer that is relayed, and who gave it.
 pub struct Winner<'a> {
-    /// The endpoint that was first.
+    /// Who gave it.
     pub endpoint: &'a Endpoint,
-    /// Its answer.
+    /// The answer.
     pub answer: Answer,
+    /// The attempt was a hedge.
+    pub hedged: bool,
+    /// Its status is terminal.
+    pub usable: bool,
 }
 
-/// Puts the request to the endpoints and hands the winner to `relay`, if there is one.
-/// A cancel of `attempts` ends it without one.
-pub fn dispatch<R>(
-    policy: &Policy,
-    endpoints: &[Endpoint],
-    request: Outgoing<'_>,
-    attempts: &Attempts,
-    relay: impl FnOnce(Option<Winner<'_>>) -> R,
-) -> R {
-    let run = Run {
-        policy,
-        request,
-        attempts,
-        deadline: Instant::now() + policy.request_timeout,
-    };
-    match policy.mode {
-        Mode::Serial => serial::dispatch(&run, endpoints, relay),
-        Mode::Fanout => fanout::dispatch(&run, endpoints, relay),
+/// Where attempts run.
+trait Attempts<'e> {
+    fn start(&mut self, attempt: Attempt<'e>);
+    /// Waits for an attempt to end, at most until then.
+    fn wait(&mut self, until: Option<Instant>) -> Event<'e>;
+}
+
+/// What has happened.
+#[allow(clippy::large_enum_variant)] // It is moved once.
+enum Event<'e> {
+    Ended(Ended<'e>),
+    TimeIsUp,
+    /// And nothing will: no attempt is under way.
+    Nothing,
+}
+
+impl Dispatcher {
+    /// Of these endpoints nothing is known yet.
+    #[must_use]
+    pub fn new(endpoints: Vec<Endpoint>, policy: Policy) -> Self {
+        let hedging = match policy.mode {
+            Mode::Hedged(hedging) => Some(hedging),
+            Mode::Serial | Mode::Fanout => None,
+        };
+        let latency = match hedging.map(|hedging| hedging.after) {
+            Some(HedgeAfter::Percentile(percent)) => Some(Latency::new(percent, Instant::now())),
+            _ => None,
+        };
+        Self {
+            ranking: Ranking::new(policy.order, endpoints.len()),
+            cooldown: policy.cooldown.map(|CooldownConfig { max_fails, length }| {
+                Cooldown::new(max_fails, length, endpoints.len())
+            }),
+            budget: Budget::new(hedging.map_or(0, |hedging| hedging.budget)),
+            latency: latency.map(Mutex::new),
+            endpoints,
+            policy,
+        }
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Puts the request to the endpoints and hands what came of it to `relay`.
+    /// A cancel of `attempts` ends it without an answer.
+    pub fn dispatch<'a, R>(
+        &'a self,
+        request: Outgoing<'a>,
+        attempts: &'a control::Attempts,
+        relay: impl FnOnce(Dispatched<'a>) -> R,
+    ) -> R {
+        let once = self.policy.idempotent_only && !is_idempotent(&request.head.method);
+        let overlaps = !once && self.endpoints.len() > 1;
+        let run = Run {
+            dispatcher: self,
+            request: Outgoing { once, ..request },
+            attempts,
+            deadline: Instant::now() + self.policy.request_timeout,
+            all_at_once: overlaps && self.policy.mode == Mode::Fanout,
+            hedge_after: self.hedge_after().filter(|_| overlaps),
+        };
+        if run.hedge_after.is_some() {
+            self.budget.request();
+        }
+        if run.all_at_once || run.hedge_after.is_some() {
+            race::dispatch(&run, relay)
+        } else {
+            relay(pursue(&run, &mut Serial::new(&run)))
+        }
+    }
+
+    /// How long the last attempt may take before it is hedged, if it may be at all.
+    fn hedge_after(&self) -> Option<Duration> {
+        let Mode::Hedged(hedging) = self.policy.mode else {
+            return None;
+        };
+        match hedging.after {
+            HedgeAfter::Never => None,
+            HedgeAfter::Fixed(after) => Some(after),
+            HedgeAfter::Percentile(_) => lock(self.latency.as_ref()?).percentile(Instant::now()),
+        }
     }
 }
 
-/// One request on its way through a mode.
-struct Run<'a> {
-    policy: &'a Policy,
-    request: Outgoing<'a>,
-    attempts: &'a Attempts,
-    deadline: Instant,
+/// The loop of all modes: starts what is due, and waits for something to happen.
+fn pursue<'e>(run: &Run<'e>, attempts: &mut impl Attempts<'e>) -> Dispatched<'e> {
+    let budget = &run.dispatcher.budget;
+    let mut queue = Queue::new(run.dispatcher);
+    let mut trail = Trail::default();
+    let mut best: Option<Winner<'e>> = None;
+    let mut under_way: Vec<Mark> = Vec::new();
+    let mut hedge_at = None;
+    // How many attempts are to start now, and whether as hedges.
+    let (mut due, mut hedged) = (if run.all_at_once { run.endpoints() } else { 1 }, false);
+    loop {
+        for _ in 0..due {
+            let Some(attempt) = run.next(&mut queue, hedged) else {
+                if hedged {
+                    budget.put_back();
+                }
+                break;
+            };
+            if attempt.mark.started >= run.deadline {
+                let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
+                log_failure(attempt.endpoint, &timeout);
+                trail.add(attempt.mark, timeout, Duration::ZERO, true);
+                queue.close();
+                break;
+            }
+            under_way.push(attempt.mark);
+            hedge_at = run.hedge_after.map(|after| attempt.mark.started + after);
+            attempts.start(attempt);
+        }
+        if under_way.is_empty() {
+            break;
+        }
+        match attempts.wait(hedge_at) {
+            Event::Nothing => break,
+            Event::TimeIsUp => {
+                hedge_at = None;
+                hedged = budget.take();
+                due = usize::from(hedged);
+            }
+            Event::Ended(ended) => {
+                let mark = ended.attempt.mark;
+                let endpoint = ended.attempt.endpoint;
+                under_way.retain(|other| *other != mark);
+                let answer = ended.answer.map(|answer| Winner {
+                    endpoint,
+                    answer,
+                    hedged: mark.hedged,
+                    usable: ended.failure.is_none(),
+                });
+                let Some(failure) = ended.failure else {
+                    for loser in under_way {
+                        trail.add(loser, Failure::Cancelled, loser.started.elapsed(), true);
+                    }
+                    return Dispatched { answer, trail };
+                };
+                log_failure(endpoint, &failure);
+                if failure == Failure::Cancelled || (run.request.once && ended.sent) {
+                    queue.close();
+                }
+                trail.add(mark, failure, ended.after, ended.sent);
+                if let Some(answer) = answer
+                    && best.as_ref().is_none_or(|best| answer.is_better_than(best))
+                {
+                    best = Some(answer);
+                }
+                (due, hedged) = (usize::from(!run.all_at_once), false);
+            }
+        }
+    }
+    Dispatched {
+        answer: best.filter(|_| !run.attempts.are_cancelled()),
+        trail,
+    }
 }
 
-impl Run<'_> {
-    /// The reins of an attempt that starts now.
-    fn control(&self) -> Arc<Control> {
-        let per_try = self.policy.per_try_timeout;
-        let limit = Limit::Until(Instant::now() + per_try, Timeout::Head(per_try));
-        let request_timeout = Timeout::Request(self.policy.request_timeout);
-        let limit = limit.or_before(self.deadline, request_timeout);
-        let control = Arc::new(Control::new(limit));
-        self.attempts.add(&control);
-        control
-    }
-
-    fn is_usable(&self, outcome: &Outcome) -> bool {
-        matches!(outcome, Ok(answer) if self.policy.terminal.contains(answer.head.status))
+impl Winner<'_> {
+    /// Of two answers that are not usable: the one of the lower status class.
+    fn is_better_than(&self, other: &Self) -> bool {
+        self.answer.head.status / 100 < other.answer.head.status / 100
     }
 }
 
@@ -101,4 +274,14 @@ fn log_failure(endpoint: &Endpoint, failure: &Failure) {
         endpoint.url,
         escaped(&failure.to_string())
     );
+}
+
+/// RFC 9110 9.2.2. Of a method that is not known it must not be assumed.
+fn is_idempotent(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].contains(&method)
+}
+
+/// A lock that another thread poisoned is still usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

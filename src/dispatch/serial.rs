@@ -1,37 +1,36 @@
-//! Serial: one endpoint after the other, and no further call once an answer is usable.
+//! Attempts on the caller's own thread: starting one is waiting for its end.
 //!
-//! The attempt runs on the caller's thread: no thread, no channel, no allocation for
-//! the mode itself.
+//! No thread, no channel; so there is never more than one attempt under way, and an endpoint
+//! that is not asked costs nothing.
 
 use std::time::Instant;
 
-use super::{Run, Winner, log_failure};
-use crate::endpoint::Endpoint;
-use crate::failure::{Failure, Timeout};
+use super::run::{Attempt, Ended, Run};
+use super::{Attempts, Event};
 
-pub(super) fn dispatch<R>(
-    run: &Run<'_>,
-    endpoints: &[Endpoint],
-    relay: impl FnOnce(Option<Winner<'_>>) -> R,
-) -> R {
-    for endpoint in endpoints {
-        if Instant::now() >= run.deadline {
-            let timeout = Timeout::Request(run.policy.request_timeout);
-            log_failure(endpoint, &Failure::Timeout(timeout));
-            break;
-        }
-        let control = run.control();
-        let outcome = endpoint.attempt(run.request, &control);
-        let usable = run.is_usable(&outcome);
-        match outcome {
-            Ok(answer) if usable => return relay(Some(Winner { endpoint, answer })),
-            Ok(answer) => {
-                log_failure(endpoint, &Failure::Status(answer.head.status));
-                answer.discard(&control);
-            }
-            Err(Failure::Cancelled) => break,
-            Err(failure) => log_failure(endpoint, &failure),
-        }
+/// Runs attempts one after the other.
+pub(super) struct Serial<'r, 'e> {
+    run: &'r Run<'e>,
+    ended: Option<Ended<'e>>,
+}
+
+impl<'r, 'e> Serial<'r, 'e> {
+    pub(super) fn new(run: &'r Run<'e>) -> Self {
+        Self { run, ended: None }
     }
-    relay(None)
+}
+
+impl<'e> Attempts<'e> for Serial<'_, 'e> {
+    fn start(&mut self, mut attempt: Attempt<'e>) {
+        let result = self.run.perform(&mut attempt);
+        let mut ended = Ended::new(attempt, result);
+        if let Some(answer) = ended.unwanted(self.run) {
+            answer.discard(&ended.attempt.control);
+        }
+        self.ended = Some(ended);
+    }
+
+    fn wait(&mut self, _: Option<Instant>) -> Event<'e> {
+        self.ended.take().map_or(Event::Nothing, Event::Ended)
+    }
 }

@@ -131,18 +131,6 @@ fn a_head_without_end() {
 }
 
 #[test]
-fn a_short_body_that_breaks_off_before_the_client_has_heard_anything() {
-    // The next endpoint has its chance, or the client sees the break: never a clean half.
-    for end in [Act::Close, Act::Reset] {
-        let first = Backend::replies([status(200).body("0123456789").cut(5, end)]);
-        let second = Backend::always(status(200).body("well"));
-        let proxy = Proxy::serial(&[&first, &second]).start();
-        let answer = proxy.get("/");
-        assert!(answer.end != End::Complete || answer.body() == "well");
-    }
-}
-
-#[test]
 fn a_transport_failure_is_never_usable() {
     // Go's proxy makes a 502 of it, which these sets would take for an answer.
     for set in ["500", "100,200,300,400,500", "502-504"] {
@@ -261,9 +249,11 @@ fn a_body_may_take_longer_than_any_time_limit_as_long_as_it_goes_on() {
         acts.extend([Act::Pause(Duration::from_millis(250)), send("x")]);
     }
     let by_length = Backend::replies([script(acts)]);
+    // A short answer that is read whole first would have to come in time.
     let proxy = Proxy::serial(&[&by_length])
         .flag("-per-try-timeout", "1s")
         .flag("-request-timeout", "1s")
+        .flag("-commit-after", "0")
         .start();
     assert_eq!(proxy.get("/").body(), "xxxxxxxx");
 }

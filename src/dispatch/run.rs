@@ -1,0 +1,292 @@
+//! One request on its way through the endpoints: who is next, and one attempt.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::info;
+
+use super::cooldown::Claim;
+use super::order::Sequence;
+use super::{Dispatcher, Policy};
+use crate::config::OnExhausted;
+use crate::control::{self, Control, Limit};
+use crate::endpoint::{Answer, Endpoint, Outgoing};
+use crate::failure::{Failure, Timeout};
+use crate::go_duration::GoDuration;
+
+/// One request on its way.
+pub(super) struct Run<'e> {
+    pub(super) dispatcher: &'e Dispatcher,
+    pub(super) request: Outgoing<'e>,
+    /// The client's going away cancels them all.
+    pub(super) attempts: &'e control::Attempts,
+    pub(super) deadline: Instant,
+    /// No attempt waits for another one.
+    pub(super) all_at_once: bool,
+    /// The next attempt starts, too, when the last one has taken so long.
+    pub(super) hedge_after: Option<Duration>,
+}
+
+/// What identifies an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The endpoint's place on the command line.
+    pub(super) endpoint: usize,
+    /// It was started though another one had not ended.
+    pub(super) hedged: bool,
+    pub(super) started: Instant,
+}
+
+/// One request put to one endpoint.
+pub(super) struct Attempt<'e> {
+    pub(super) mark: Mark,
+    pub(super) endpoint: &'e Endpoint,
+    pub(super) control: Arc<Control>,
+    /// Where failures are counted.
+    claim: Option<Claim<'e>>,
+}
+
+/// What came of an attempt.
+pub(super) struct Performed {
+    /// The answer, usable or not. Of one that is not, only where it may still be wanted.
+    answer: Option<Answer>,
+    /// Why the answer is not usable.
+    failure: Option<Failure>,
+    /// The endpoint may have got a part of the request.
+    sent: bool,
+}
+
+impl Performed {
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self {
+            answer: None,
+            failure: Some(failure),
+            sent: false,
+        }
+    }
+}
+
+/// An attempt that has ended.
+pub(super) struct Ended<'e> {
+    pub(super) attempt: Attempt<'e>,
+    pub(super) answer: Option<Answer>,
+    pub(super) failure: Option<Failure>,
+    pub(super) sent: bool,
+    /// How long it has taken.
+    pub(super) after: Duration,
+}
+
+impl<'e> Ended<'e> {
+    pub(super) fn new(attempt: Attempt<'e>, performed: Performed) -> Self {
+        Self {
+            after: attempt.mark.started.elapsed(),
+            attempt,
+            answer: performed.answer,
+            failure: performed.failure,
+            sent: performed.sent,
+        }
+    }
+
+    pub(super) fn is_usable(&self) -> bool {
+        self.answer.is_some() && self.failure.is_none()
+    }
+
+    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+        self.answer.take()
+    }
+
+    /// The answer, if it is not usable and nobody wants it all the same.
+    pub(super) fn unwanted(&mut self, run: &Run<'_>) -> Option<Answer> {
+        if self.failure.is_some() && !run.policy().keeps_best() {
+            self.answer.take()
+        } else {
+            None
+        }
+    }
+}
+
+impl Policy {
+    fn keeps_best(&self) -> bool {
+        self.on_exhausted == OnExhausted::Best
+    }
+}
+
+impl<'e> Run<'e> {
+    pub(super) fn policy(&self) -> &'e Policy {
+        &self.dispatcher.policy
+    }
+
+    /// How many endpoints there are.
+    pub(super) fn endpoints(&self) -> usize {
+        self.dispatcher.endpoints.len()
+    }
+
+    /// The next attempt, that starts now.
+    pub(super) fn next(&self, queue: &mut Queue<'e>, hedged: bool) -> Option<Attempt<'e>> {
+        let now = Instant::now();
+        let (endpoint, claim) = queue.next(now)?;
+        let per_try = self.policy().per_try_timeout;
+        let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
+        let request_timeout = Timeout::Request(self.policy().request_timeout);
+        let limit = limit.or_before(self.deadline, request_timeout);
+        let control = Arc::new(Control::new(limit));
+        self.attempts.add(&control);
+        Some(Attempt {
+            mark: Mark {
+                endpoint: endpoint.index,
+                hedged,
+                started: now,
+            },
+            endpoint,
+            control,
+            claim,
+        })
+    }
+
+    /// Asks the endpoint, waits for its answer, and takes down how that went.
+    pub(super) fn perform(&self, attempt: &mut Attempt<'e>) -> Performed {
+        let policy = self.policy();
+        let control = Arc::clone(&attempt.control);
+        let (outcome, sent) = attempt.endpoint.attempt(self.request, &control);
+        let head_after = attempt.mark.started.elapsed();
+        let (mut answer, mut failure) = match outcome {
+            Ok(answer) => {
+                let status = answer.head.status;
+                let usable = policy.terminal.contains(status);
+                (Some(answer), (!usable).then_some(Failure::Status(status)))
+            }
+            Err(failure) => (None, Some(failure)),
+        };
+        self.measure(attempt.mark.endpoint, failure.as_ref(), head_after);
+        if let Some(whole) = answer.as_mut()
+            && (failure.is_none() || policy.keeps_best())
+        {
+            if let Limit::Until(at, Timeout::Head(after)) = control.limit() {
+                control.set_limit(Limit::Until(at, Timeout::Whole(after)));
+            }
+            if let Err(broken) = whole.read_whole(policy.commit_after) {
+                answer = None;
+                failure = Some(broken);
+            }
+            control.set_limit(Limit::Each(policy.per_try_timeout));
+        }
+        self.report(attempt, failure.as_ref());
+        Performed {
+            answer,
+            failure,
+            sent,
+        }
+    }
+
+    /// Takes down how long the head has taken.
+    fn measure(&self, endpoint: usize, failure: Option<&Failure>, after: Duration) {
+        let now = Instant::now();
+        let Dispatcher {
+            ranking, latency, ..
+        } = self.dispatcher;
+        match failure {
+            None => {
+                ranking.ended(endpoint, now, after);
+                if let Some(mut latency) = latency.as_ref().map(super::lock) {
+                    latency.ended(now, after);
+                }
+            }
+            Some(Failure::Cancelled | Failure::Timeout(Timeout::Head(_) | Timeout::Request(_))) => {
+                if failure == Some(&Failure::Cancelled) {
+                    ranking.given_up(endpoint, now, after);
+                } else {
+                    ranking.failed(endpoint, now);
+                }
+                if let Some(mut latency) = latency.as_ref().map(super::lock) {
+                    latency.given_up(now, after);
+                }
+            }
+            Some(Failure::Internal(_)) => {}
+            Some(_) => ranking.failed(endpoint, now),
+        }
+    }
+
+    /// Counts the failure, or the success. A cancel is neither; nor is it the endpoint's
+    /// failure if this process could not ask it.
+    fn report(&self, attempt: &mut Attempt<'e>, failure: Option<&Failure>) {
+        let Some(claim) = attempt.claim.take() else {
+            return;
+        };
+        let endpoint = attempt.endpoint;
+        match failure {
+            Some(Failure::Cancelled | Failure::Internal(_)) => drop(claim),
+            Some(_) => {
+                if let Some(failures) = claim.failed(Instant::now())
+                    && let Some(cooldown) = &self.dispatcher.cooldown
+                {
+                    info!(
+                        "endpoint {}: {}: passed over for {} after {failures} failures in a row",
+                        endpoint.index,
+                        endpoint.url,
+                        GoDuration::from(cooldown.length())
+                    );
+                }
+            }
+            None => {
+                if claim.succeeded() {
+                    info!(
+                        "endpoint {}: {}: not passed over any more",
+                        endpoint.index, endpoint.url
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The endpoints that a request may still be put to.
+pub(super) struct Queue<'e> {
+    dispatcher: &'e Dispatcher,
+    sequence: Sequence,
+    /// Those that are cooling. They are asked all the same if no other one was.
+    passed_over: Vec<usize>,
+    regardless: std::vec::IntoIter<usize>,
+    begun: bool,
+    closed: bool,
+}
+
+impl<'e> Queue<'e> {
+    pub(super) fn new(dispatcher: &'e Dispatcher) -> Self {
+        Self {
+            dispatcher,
+            sequence: dispatcher.ranking.sequence(Instant::now()),
+            passed_over: Vec::new(),
+            regardless: Vec::new().into_iter(),
+            begun: false,
+            closed: false,
+        }
+    }
+
+    /// No further endpoint.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn next(&mut self, now: Instant) -> Option<(&'e Endpoint, Option<Claim<'e>>)> {
+        if self.closed {
+            return None;
+        }
+        let endpoints = &self.dispatcher.endpoints;
+        let Some(cooldown) = &self.dispatcher.cooldown else {
+            return Some((endpoints.get(self.sequence.next()?)?, None));
+        };
+        for index in self.sequence.by_ref() {
+            if let Some(claim) = cooldown.claim(index, now) {
+                self.begun = true;
+                return Some((endpoints.get(index)?, Some(claim)));
+            }
+            self.passed_over.push(index);
+        }
+        if !self.begun {
+            self.begun = true;
+            self.regardless = std::mem::take(&mut self.passed_over).into_iter();
+        }
+        let index = self.regardless.next()?;
+        Some((endpoints.get(index)?, cooldown.claim_regardless(index)))
+    }
+}

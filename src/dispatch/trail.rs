@@ -1,0 +1,230 @@
+//! What became of a request's attempts besides the winner, in words for the log.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::run::Mark;
+use crate::failure::Failure;
+use crate::go_duration::GoDuration;
+
+/// The attempts that did not win, in the order in which they ended.
+#[derive(Debug, Default)]
+pub struct Trail {
+    attempts: Vec<Lost>,
+}
+
+#[derive(Debug)]
+struct Lost {
+    mark: Mark,
+    failure: Failure,
+    after: Duration,
+    /// The endpoint was sent a part of the request.
+    sent: bool,
+}
+
+impl Trail {
+    pub(super) fn add(&mut self, mark: Mark, failure: Failure, after: Duration, sent: bool) {
+        self.attempts.push(Lost {
+            mark,
+            failure,
+            after,
+            sent,
+        });
+    }
+
+    /// Why the last one of them failed, and whether its endpoint could be reached.
+    #[must_use]
+    pub fn last(&self) -> Option<(&Failure, bool)> {
+        let last = self.attempts.last()?;
+        Some((&last.failure, last.reached()))
+    }
+
+    /// The status code for an exhausted request as a gateway has it (RFC 9110 15.6): 503 if
+    /// no endpoint could be reached, 504 if the last failure was a time-out, else 502.
+    #[must_use]
+    pub fn gateway_status(&self) -> u16 {
+        if !self.attempts.iter().any(Lost::reached) {
+            503
+        } else if matches!(self.last(), Some((Failure::Timeout(_), _))) {
+            504
+        } else {
+            502
+        }
+    }
+
+    /// Who won, and what became of the others: `endpoint 2 (0: connection refused, 1: status
+    /// 503 after 4ms)`.
+    #[must_use]
+    pub fn winner(&self, endpoint: usize, hedged: bool) -> String {
+        let hedged = if hedged { ", hedged" } else { "" };
+        if self.attempts.is_empty() {
+            format!("endpoint {endpoint}{hedged}")
+        } else {
+            format!("endpoint {endpoint}{hedged} ({self})")
+        }
+    }
+}
+
+impl Lost {
+    /// Whichever of the time-outs it was, one that has sent nothing was still connecting.
+    fn reached(&self) -> bool {
+        match self.failure {
+            Failure::Dns(_) | Failure::Connect(_) | Failure::Tls(_) => false,
+            Failure::Timeout(_) => self.sent,
+            Failure::Broken(_) | Failure::Status(_) | Failure::Cancelled | Failure::Internal(_) => {
+                true
+            }
+        }
+    }
+}
+
+/// In the order in which they were started.
+impl fmt::Display for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut attempts: Vec<&Lost> = self.attempts.iter().collect();
+        attempts.sort_by_key(|lost| lost.mark.started);
+        for (index, lost) in attempts.into_iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{lost}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hedged = if self.mark.hedged { "hedged, " } else { "" };
+        write!(f, "{}: {hedged}", self.mark.endpoint)?;
+        let after = GoDuration::from(rounded(self.after));
+        match &self.failure {
+            Failure::Status(_) | Failure::Broken(_) | Failure::Cancelled => {
+                write!(f, "{} after {after}", self.failure)
+            }
+            // Which of the time-outs, and the flag, are in the line of the endpoint.
+            Failure::Timeout(_) => write!(f, "timed out after {after}"),
+            Failure::Dns(_) | Failure::Connect(_) | Failure::Tls(_) | Failure::Internal(_) => {
+                write!(f, "{}", self.failure)
+            }
+        }
+    }
+}
+
+/// To whole milliseconds, or to microseconds where that would be nothing.
+fn rounded(span: Duration) -> Duration {
+    match u64::try_from(span.as_millis()) {
+        Ok(0) => Duration::from_micros(span.subsec_micros().into()),
+        Ok(millis) => Duration::from_millis(millis),
+        Err(_) => span,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Timeout;
+    use std::time::Instant;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    fn trail(attempts: &[(Failure, bool)]) -> Trail {
+        let begin = Instant::now();
+        let mut trail = Trail::default();
+        for (endpoint, (failure, hedged)) in attempts.iter().enumerate() {
+            let mark = Mark {
+                endpoint,
+                hedged: *hedged,
+                started: begin + MILLI * u32::try_from(endpoint).unwrap(),
+            };
+            let connecting = matches!(failure, Failure::Timeout(Timeout::Connect(_)));
+            let after = Duration::from_micros(4_321);
+            trail.add(mark, failure.clone(), after, !connecting);
+        }
+        trail
+    }
+
+    fn refused() -> Failure {
+        Failure::Connect("connection refused".to_owned())
+    }
+
+    fn head() -> Failure {
+        Failure::Timeout(Timeout::Head(MILLI))
+    }
+
+    #[test]
+    fn the_trail_is_short_and_says_what_and_when() {
+        type Row<'a> = (&'a [(Failure, bool)], bool, &'a str);
+        let table: [Row<'_>; 5] = [
+            (&[], false, "endpoint 9"),
+            (
+                &[(refused(), false), (Failure::Status(503), false)],
+                false,
+                "endpoint 9 (0: connection refused, 1: status 503 after 4ms)",
+            ),
+            (
+                &[(Failure::Cancelled, false)],
+                true,
+                "endpoint 9, hedged (0: cancelled after 4ms)",
+            ),
+            (
+                &[(head(), false), (Failure::Cancelled, true)],
+                false,
+                "endpoint 9 (0: timed out after 4ms, 1: hedged, cancelled after 4ms)",
+            ),
+            (
+                &[(Failure::Broken("connection reset".to_owned()), false)],
+                false,
+                "endpoint 9 (0: connection reset after 4ms)",
+            ),
+        ];
+        for (attempts, hedged, wanted) in table {
+            assert_eq!(trail(attempts).winner(9, hedged), wanted);
+        }
+    }
+
+    #[test]
+    fn it_is_in_the_order_of_the_starts_whatever_ended_first() {
+        let mut trail = trail(&[(refused(), false), (Failure::Status(500), false)]);
+        trail.attempts.reverse();
+        assert_eq!(
+            trail.to_string(),
+            "0: connection refused, 1: status 500 after 4ms"
+        );
+        assert_eq!(trail.last(), Some((&refused(), false)));
+    }
+
+    #[test]
+    fn spans_are_rounded_to_what_is_worth_reading() {
+        for (micros, shown) in [
+            (0, "0s"),
+            (999, "999µs"),
+            (1_000, "1ms"),
+            (1_999, "1ms"),
+            (12_345_678, "12.345s"),
+        ] {
+            let span = GoDuration::from(rounded(Duration::from_micros(micros)));
+            assert_eq!(span.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_gateway_says_whom_it_could_not_reach_and_who_was_too_slow() {
+        let status = || Failure::Status(503);
+        let dns = || Failure::Dns("no such name".to_owned());
+        let tls = || Failure::Tls("no certificate".to_owned());
+        let connect = || Failure::Timeout(Timeout::Connect(MILLI));
+        let table: [(&[Failure], u16); 8] = [
+            (&[refused(), dns(), tls(), connect()], 503),
+            (&[refused()], 503),
+            (&[refused(), status()], 502),
+            (&[status(), refused()], 502),
+            (&[status(), head()], 504),
+            (&[status(), connect()], 504),
+            (&[head(), status()], 502),
+            (&[refused(), Failure::Timeout(Timeout::Request(MILLI))], 504),
+        ];
+        for (failures, wanted) in table {
+            let attempts: Vec<_> = failures.iter().cloned().map(|f| (f, false)).collect();
+            assert_eq!(trail(&attempts).gateway_status(), wanted, "{failures:?}");
+        }
+    }
+}
