@@ -336,6 +336,14 @@ impl Client {
         std::mem::take(&mut self.unread)
     }
 
+    /// Whether nothing comes for so long.
+    pub fn hears_nothing_for(&mut self, span: Duration) -> bool {
+        self.stream.set_read_timeout(Some(span)).unwrap();
+        let read = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Waits for the end of the connection; nothing more may come before it.
     #[track_caller]
     pub fn closed(&mut self) -> Closed {

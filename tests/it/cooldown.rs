@@ -1,0 +1,239 @@
+//! An endpoint that has failed too often is passed over for a while (`-max-fails`,
+//! `-cooldown`).
+
+use crate::common::{
+    Gate,
+    backend::{Backend, Endpoint, Refused, Unroutable, never, status},
+    proxy::Proxy,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Sick until it is told to be well.
+fn recovering() -> (Backend, Arc<AtomicBool>) {
+    let well = Arc::new(AtomicBool::new(false));
+    let backend = Backend::choosing({
+        let well = Arc::clone(&well);
+        move |_| {
+            if well.load(Ordering::Relaxed) {
+                status(200).body("back")
+            } else {
+                status(503)
+            }
+        }
+    });
+    (backend, well)
+}
+
+#[test]
+fn after_so_many_failures_in_a_row_an_endpoint_is_passed_over() {
+    let sick = Backend::always(status(503));
+    let well = Backend::always(status(200).body("well"));
+    for builder in [Proxy::serial, Proxy::fanout] {
+        let proxy = builder(&[&sick, &well])
+            .flag("-max-fails", "3")
+            .flag("-cooldown", "1h")
+            .start();
+        let before = sick.calls();
+        let mut client = proxy.client();
+        for _ in 0..3 {
+            // In a fan-out a loser may be cancelled before it has failed: that is no failure.
+            let calls = sick.calls();
+            while sick.calls() == calls {
+                assert_eq!(client.get("/").body(), "well");
+            }
+        }
+        let url = sick.url();
+        let line = format!("endpoint 0: {url}: passed over for 1h0m0s after 3 failures in a row");
+        if proxy.log().contains(&line) {
+            assert!(sick.calls() <= before + 4);
+        }
+        for _ in 0..20 {
+            client.get("/");
+        }
+        proxy.wait_for_log(&line);
+        let calls = sick.calls();
+        for _ in 0..20 {
+            assert_eq!(client.get("/").body(), "well");
+        }
+        assert_eq!(sick.calls(), calls);
+    }
+}
+
+#[test]
+fn a_success_in_between_starts_the_count_anew() {
+    let replies = [503, 503, 200, 503, 503, 200, 503, 503, 200];
+    let moody = Backend::replies(replies.map(status));
+    let well = Backend::always(status(200));
+    let proxy = Proxy::serial(&[&moody, &well])
+        .flag("-max-fails", "3")
+        .flag("-cooldown", "1h")
+        .start();
+    let mut client = proxy.client();
+    for _ in replies {
+        assert_eq!(client.get("/").status(), 200);
+    }
+    assert_eq!(moody.calls(), replies.len());
+}
+
+#[test]
+fn without_the_flag_no_endpoint_is_passed_over() {
+    let sick = Backend::always(status(503));
+    let well = Backend::always(status(200));
+    let proxy = Proxy::serial(&[&sick, &well]).start();
+    let mut client = proxy.client();
+    for n in 1..=50 {
+        client.get("/");
+        assert_eq!(sick.calls(), n);
+    }
+}
+
+#[test]
+fn an_endpoint_where_connecting_takes_for_ever_costs_so_many_timeouts_and_no_more() {
+    let dead = Unroutable::new();
+    let well = Backend::always(status(200).body("well"));
+    let proxy = Proxy::serial(&[&dead, &well])
+        .flag("-connect-timeout", "200ms")
+        .flag("-max-fails", "2")
+        .flag("-cooldown", "1h")
+        .start();
+    let mut client = proxy.client();
+    let slow = (0..50)
+        .map(|_| client.get("/"))
+        .inspect(|answer| assert_eq!(answer.body(), "well"))
+        .filter(|answer| answer.took >= Duration::from_millis(200))
+        .count();
+    assert_eq!(slow, 2);
+}
+
+#[test]
+fn after_the_cool_down_exactly_one_request_tries_and_the_others_pass_it_over() {
+    let gate = Gate::closed();
+    let first = Backend::choosing({
+        let (failed, gate) = (AtomicBool::new(false), gate.clone());
+        move |_| {
+            if failed.swap(true, Ordering::Relaxed) {
+                status(200).body("back").after(&gate)
+            } else {
+                status(503)
+            }
+        }
+    });
+    let well = Backend::always(status(200).body("well"));
+    let proxy = Proxy::serial(&[&first, &well])
+        .flag("-max-fails", "1")
+        .flag("-cooldown", "200ms")
+        .start();
+    let mut client = proxy.client();
+    assert_eq!(client.get("/fails").body(), "well");
+    let cooling_since = Instant::now();
+    // One request after the other, until one of them tries: that one is held.
+    let mut trial = proxy.client();
+    trial.request("GET /trial", "");
+    while !trial.hears_nothing_for(Duration::from_millis(100)) {
+        assert_eq!(trial.response().body(), "well");
+        trial.request("GET /trial", "");
+    }
+    assert_eq!(first.calls(), 2);
+    assert!(cooling_since.elapsed() >= Duration::from_millis(150));
+    // It is held at the endpoint: nobody else goes there, however long that takes.
+    for _ in 0..20 {
+        assert_eq!(client.get("/others").body(), "well");
+    }
+    assert_eq!(first.calls(), 2);
+    gate.open();
+    assert_eq!(trial.response().body(), "back");
+    proxy.wait_for_log("not passed over any more");
+    assert_eq!(client.get("/").body(), "back");
+}
+
+#[test]
+fn a_trial_that_fails_is_followed_by_another_cool_down() {
+    let (first, well_again) = recovering();
+    let second = Backend::always(status(200).body("second"));
+    let proxy = Proxy::serial(&[&first, &second])
+        .flag("-max-fails", "2")
+        .flag("-cooldown", "300ms")
+        .start();
+    let mut client = proxy.client();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        assert_eq!(client.get("/").body(), "second");
+    }
+    // Two at first, then one after each cool-down of which there were three.
+    let calls = first.calls();
+    assert!((3..=5).contains(&calls), "{calls}");
+    well_again.store(true, Ordering::Relaxed);
+    while client.get("/").body() != "back" {}
+    assert_eq!(client.get("/").body(), "back");
+}
+
+#[test]
+fn a_trial_whose_client_goes_away_gives_way_to_the_next() {
+    let first = Backend::replies([status(503), never(), status(200).body("back")]);
+    let second = Backend::always(status(200).body("second"));
+    let proxy = Proxy::serial(&[&first, &second])
+        .flag("-max-fails", "1")
+        .flag("-cooldown", "1ms")
+        .start();
+    assert_eq!(proxy.get("/").body(), "second");
+    proxy.wait_for_log("passed over for 1ms after 1 failures in a row");
+    // Let the cool-down be over.
+    thread::sleep(Duration::from_millis(20));
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    first.wait_for_calls(2);
+    client.reset();
+    proxy.wait_for_log("given up after");
+    assert_eq!(proxy.get("/").body(), "back");
+}
+
+#[test]
+fn a_cancelled_loser_is_no_failure() {
+    let slow = Backend::always(never());
+    let quick = Backend::always(status(200).body("quick"));
+    let proxy = Proxy::fanout(&[&slow, &quick])
+        .flag("-max-fails", "1")
+        .flag("-cooldown", "1h")
+        .start();
+    let mut client = proxy.client();
+    for n in 1..=20 {
+        assert_eq!(client.get("/").body(), "quick");
+        slow.wait_for_calls(n);
+    }
+    assert!(!proxy.log().iter().any(|line| line.contains("passed over")));
+}
+
+#[test]
+fn if_all_are_cooling_all_are_tried_all_the_same() {
+    let refused = Refused::new();
+    let (sick, well_again) = recovering();
+    for builder in [Proxy::serial, Proxy::fanout] {
+        well_again.store(false, Ordering::Relaxed);
+        let proxy = builder(&[&refused, &sick])
+            .flag("-max-fails", "1")
+            .flag("-cooldown", "1h")
+            .start();
+        let mut client = proxy.client();
+        let before = sick.calls();
+        for n in 1..=5 {
+            assert_eq!(client.get("/").status(), 500);
+            assert_eq!(sick.calls(), before + n);
+        }
+        well_again.store(true, Ordering::Relaxed);
+        assert_eq!(client.get("/").body(), "back");
+        proxy.wait_for_log("endpoint 1: ");
+        proxy.wait_for_log("not passed over any more");
+        // Now it is the only one that is not cooling.
+        let line = client.get("/alone");
+        assert_eq!(line.body(), "back");
+        let line = proxy.wait_for_log("request /alone served in ");
+        assert!(line.ends_with(" by endpoint 1"), "{line}");
+    }
+}

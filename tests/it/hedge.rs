@@ -1,0 +1,435 @@
+//! Hedging: the next attempt starts when the last one has had no usable answer for too long;
+//! the first usable answer wins. As many as the budget allows.
+
+use crate::common::{
+    Gate,
+    backend::{Act, Backend, Received, Refused, Step, hangup, never, reset, script, send, status},
+    client::End,
+    eventually, lock,
+    proxy::Proxy,
+    settled, text,
+};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+#[test]
+fn a_slow_attempt_is_hedged_and_the_hedge_may_win() {
+    let slow = Backend::replies([never()]);
+    let asked = Gate::closed();
+    let quick = Backend::replies([status(200).body("quick").after(&asked)]);
+    let proxy = Proxy::serial(&[&slow, &quick])
+        .flag("-hedge-after", "50ms")
+        .start();
+    let mut client = proxy.client();
+    let begun = Instant::now();
+    client.request("GET /p", "");
+    slow.wait_for_calls(1);
+    quick.wait_for_calls(1);
+    assert!(begun.elapsed() >= Duration::from_millis(50));
+    asked.open();
+    assert_eq!(client.response().body(), "quick");
+    let line = proxy.wait_for_log("request /p served in ");
+    let trail = line.split_once(" by endpoint 1, hedged (0: cancelled after ");
+    assert!(trail.is_some(), "{line}");
+    // The loser is cancelled.
+    slow.wait_until_left();
+}
+
+#[test]
+fn a_hedge_may_lose() {
+    let asked = Gate::closed();
+    let first = Backend::replies([status(200).body("first").after(&asked)]);
+    let second = Backend::replies([never()]);
+    let proxy = Proxy::serial(&[&first, &second])
+        .flag("-hedge-after", "20ms")
+        .start();
+    let mut client = proxy.client();
+    client.request("GET /p", "");
+    second.wait_for_calls(1);
+    asked.open();
+    assert_eq!(client.response().body(), "first");
+    let line = proxy.wait_for_log("request /p served in ");
+    assert!(
+        line.contains(" by endpoint 0 (1: hedged, cancelled after "),
+        "{line}"
+    );
+    second.wait_until_left();
+}
+
+#[test]
+fn a_quick_answer_is_not_hedged() {
+    let first = Backend::always(status(200).body("first"));
+    let second = Backend::untouched();
+    let proxy = Proxy::serial(&[&first, &second])
+        .flag("-hedge-after", "10s")
+        .start();
+    let mut client = proxy.client();
+    for n in 0..200 {
+        assert_eq!(client.get(&format!("/{n}")).body(), "first");
+    }
+    assert_eq!(second.connections(), 0);
+    let line = proxy.wait_for_log("request /7 served in ");
+    assert!(line.ends_with(" by endpoint 0"), "{line}");
+}
+
+#[test]
+fn a_failure_starts_the_next_attempt_at_once_and_is_no_hedge() {
+    let failing: [Box<dyn crate::common::backend::Endpoint>; 3] = [
+        Box::new(Refused::new()),
+        Box::new(Backend::always(status(503))),
+        Box::new(Backend::always(reset())),
+    ];
+    for first in failing {
+        let second = Backend::always(status(200).body("second"));
+        let proxy = Proxy::serial(&[&*first, &second])
+            .flag("-hedge-after", "10s")
+            .flag("-hedge-budget", "1")
+            .start();
+        let mut client = proxy.client();
+        let begun = Instant::now();
+        // More than the budget has.
+        for n in 0..50 {
+            assert_eq!(client.get(&format!("/{n}")).body(), "second");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(8));
+        let line = proxy.wait_for_log("request /49 served in ");
+        assert!(line.contains(" by endpoint 1 (0: "), "{line}");
+        assert!(!line.contains("hedged"), "{line}");
+    }
+}
+
+#[test]
+fn each_further_hedge_waits_as_long_again() {
+    let (a, b) = (Backend::replies([never()]), Backend::replies([never()]));
+    let c = Backend::replies([status(200).body("third")]);
+    let proxy = Proxy::serial(&[&a, &b, &c])
+        .flag("-hedge-after", "60ms")
+        .start();
+    let begun = Instant::now();
+    assert_eq!(proxy.get("/p").body(), "third");
+    assert!(begun.elapsed() >= Duration::from_millis(120));
+    let line = proxy.wait_for_log("request /p served in ");
+    assert!(line.contains("by endpoint 2, hedged (0: cancelled after "));
+    assert!(line.contains(", 1: hedged, cancelled after "), "{line}");
+}
+
+#[test]
+fn all_hedged_attempts_may_fail() {
+    let (a, b) = (Gate::closed(), Gate::closed());
+    let first = Backend::replies([status(503).after(&a)]);
+    let second = Backend::replies([status(500).after(&b)]);
+    let proxy = Proxy::serial(&[&first, &second])
+        .flag("-hedge-after", "20ms")
+        .start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    second.wait_for_calls(1);
+    b.open();
+    proxy.wait_for_log("endpoint 1: ");
+    a.open();
+    assert_eq!(client.response().status(), 500);
+    proxy.wait_for_log("endpoints failed to return a valid answer, returning 500");
+}
+
+#[test]
+fn a_hedged_request_keeps_its_time_limit() {
+    let (a, b) = (Backend::always(never()), Backend::always(never()));
+    let proxy = Proxy::serial(&[&a, &b])
+        .flag("-hedge-after", "20ms")
+        .flag("-request-timeout", "300ms")
+        .start();
+    let begun = Instant::now();
+    assert_eq!(proxy.get("/").status(), 500);
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5));
+    a.wait_until_left();
+    b.wait_until_left();
+}
+
+#[test]
+fn a_client_that_goes_away_cancels_the_attempt_and_its_hedge() {
+    let (a, b) = (Backend::replies([never()]), Backend::replies([never()]));
+    let proxy = Proxy::serial(&[&a, &b])
+        .flag("-hedge-after", "50ms")
+        .start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    a.wait_for_calls(1);
+    b.wait_for_calls(1);
+    client.reset();
+    a.wait_until_left();
+    b.wait_until_left();
+    proxy.wait_for_log("given up after");
+}
+
+#[test]
+fn a_winner_streams_while_its_loser_is_held() {
+    let (first, second) = (Gate::closed(), Gate::closed());
+    let slow = Backend::replies([never()]);
+    let winner = Backend::replies([script([
+        send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n"),
+        Act::Wait(first.clone()),
+        send("data: 2\n\n"),
+        Act::Wait(second.clone()),
+        Act::Close,
+    ])]);
+    let proxy = Proxy::serial(&[&slow, &winner])
+        .flag("-hedge-after", "20ms")
+        .start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    client.until("data: 1\n\n");
+    slow.wait_until_left();
+    first.open();
+    client.until("data: 2\n\n");
+    second.open();
+    client.until("0\r\n\r\n");
+}
+
+/// Puts `requests` through so many clients and returns what each one took, sorted.
+fn load(proxy: &Proxy, clients: usize, requests: usize) -> Vec<Duration> {
+    let taken = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                let mut client = proxy.client();
+                for _ in 0..requests / clients {
+                    let answer = client.get("/");
+                    assert_eq!((answer.status(), answer.end), (200, End::Complete));
+                    lock(&taken).push(answer.took);
+                }
+            });
+        }
+    });
+    let mut taken = lock(&taken).clone();
+    taken.sort();
+    taken
+}
+
+/// Answers in so many milliseconds, every fiftieth time in 400.
+fn uneven(offset: usize) -> Backend {
+    let calls = AtomicUsize::new(offset);
+    Backend::choosing(move |_| {
+        let slow = calls.fetch_add(1, Ordering::Relaxed) % 50 == 49;
+        let time = if slow { 400 } else { 3 };
+        status(200).body("ok").delayed(Duration::from_millis(time))
+    })
+}
+
+#[test]
+fn the_tail_is_cut_off_for_a_few_more_calls() {
+    for (after, most) in [("0", None), ("30ms", Some(200)), ("p95", Some(200))] {
+        let (a, b) = (uneven(0), uneven(25));
+        let proxy = Proxy::serial(&[&a, &b]).flag("-hedge-after", after).start();
+        // Until something is known of the endpoints nothing is hedged by a percentile.
+        load(&proxy, 8, 160);
+        let warm_up = a.calls() + b.calls();
+        let taken = load(&proxy, 8, 800);
+        let p99 = taken[taken.len() * 99 / 100];
+        let extra = a.calls() + b.calls() - warm_up - 800;
+        match most {
+            None => assert!(p99 >= Duration::from_millis(400) && extra == 0, "{p99:?}"),
+            Some(most) => {
+                assert!(p99 < Duration::from_millis(most), "{after}: {p99:?}");
+                // 8 per cent, and the burst of a bucket that was full.
+                assert!(extra <= 80 + 10, "{after}: {extra}");
+            }
+        }
+    }
+}
+
+#[test]
+fn in_an_outage_hedges_stop_at_the_budget() {
+    const REQUESTS: usize = 1_000;
+    for (percent, most) in [("10", 100 + 10), ("1", 10 + 10)] {
+        let slow = || Backend::always(status(200).body("ok").delayed(Duration::from_millis(40)));
+        let (a, b) = (slow(), slow());
+        let proxy = Proxy::serial(&[&a, &b])
+            .flag("-hedge-after", "5ms")
+            .flag("-hedge-budget", percent)
+            .start();
+        load(&proxy, 40, REQUESTS);
+        let hedges = a.calls() + b.calls() - REQUESTS;
+        assert!(hedges <= most, "{hedges} at {percent} %");
+        // And they are used: it is an outage for every request.
+        assert!(hedges >= most - 12, "{hedges} at {percent} %");
+    }
+}
+
+#[test]
+fn a_budget_of_a_hundred_is_no_limit() {
+    let slow = || Backend::always(status(200).body("ok").delayed(Duration::from_millis(30)));
+    let (a, b, c) = (slow(), slow(), slow());
+    let proxy = Proxy::serial(&[&a, &b, &c])
+        .flag("-hedge-after", "1ms")
+        .flag("-hedge-budget", "100")
+        .start();
+    let requests = load(&proxy, 5, 50).len();
+    assert_eq!((requests, b.calls(), c.calls()), (50, 50, 50));
+}
+
+#[test]
+fn by_a_percentile_nothing_is_hedged_before_a_hundred_answers() {
+    let first = Backend::choosing({
+        let calls = AtomicUsize::new(0);
+        move |_| {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            let slow = call == 99 || call == 150;
+            let time = if slow { 300 } else { 1 };
+            status(200).body("ok").delayed(Duration::from_millis(time))
+        }
+    });
+    let second = Backend::always(status(200).body("second"));
+    let proxy = Proxy::serial(&[&first, &second])
+        .flag("-hedge-after", "p99")
+        .start();
+    let mut client = proxy.client();
+    for call in 0..150 {
+        let answer = client.get("/");
+        if call == 99 {
+            assert!(answer.took >= Duration::from_millis(300));
+            assert_eq!((answer.body().as_str(), second.calls()), ("ok", 0));
+        }
+    }
+    // What is known is made up anew every tenth of a second.
+    thread::sleep(Duration::from_millis(110));
+    assert_eq!(client.get("/slow").body(), "second");
+    proxy.wait_for_log("by endpoint 1, hedged (0: cancelled after ");
+}
+
+/// A number that is as good as any (xorshift); one sequence for all threads.
+fn random(state: &AtomicU64, below: u64) -> u64 {
+    let next = |mut x: u64| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x
+    };
+    let before = state
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(next(x)))
+        .unwrap();
+    (next(before) >> 20) % below
+}
+
+/// An endpoint that echoes, and fails in every way now and then. What it gets must be whole.
+fn faulty(state: &Arc<AtomicU64>, spoilt: &Arc<Mutex<Vec<String>>>) -> Backend {
+    let (state, spoilt) = (Arc::clone(state), Arc::clone(spoilt));
+    Backend::choosing(move |request: &Received| {
+        let body = text(&request.body);
+        if body != body_of(&request.target) {
+            lock(&spoilt).push(format!("{} {} bytes", request.target, body.len()));
+        }
+        echo_or_fail(random(&state, 100), &body)
+    })
+}
+
+fn echo_or_fail(dice: u64, body: &str) -> Step {
+    let echo = status(200).body(body);
+    match dice {
+        0..=2 => hangup(),
+        3..=5 => reset(),
+        6..=8 => status(503).body("sick"),
+        9..=11 => script([
+            send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                body.len() + 1
+            )),
+            send(body),
+            Act::Close,
+        ]),
+        12..=13 => script([send("HTTP/1.1 2"), Act::Reset]),
+        14 => script([send("garbage\r\n\r\n"), Act::Close]),
+        15..=24 => echo.delayed(Duration::from_millis(25)),
+        25..=34 => status(200).chunked(&[body.as_bytes()]),
+        _ => echo,
+    }
+}
+
+/// The one body that belongs to this target.
+fn body_of(target: &str) -> String {
+    let length = target.bytes().map(usize::from).sum::<usize>() % 700;
+    format!("{target} {}", target.repeat(length))
+}
+
+/// How many requests were answered by an echo, of so many.
+fn storm(requests: usize) -> usize {
+    let state = Arc::new(AtomicU64::new(0x9e37_79b9_7f4a_7c15));
+    let spoilt = Arc::default();
+    let backends: Vec<_> = (0..3).map(|_| faulty(&state, &spoilt)).collect();
+    let proxy = Proxy::serial(&[&backends[0], &backends[1], &backends[2]])
+        .flag("-hedge-after", "5ms")
+        .flag("-hedge-budget", "100")
+        .start();
+    let run = |range: std::ops::Range<usize>| {
+        let answered = AtomicUsize::new(0);
+        let next = AtomicUsize::new(range.start);
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    let mut client = proxy.client();
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= range.end {
+                            break;
+                        }
+                        let target = format!("/{number}");
+                        let answer = client.post(&target, body_of(&target));
+                        if answer.status() == 200 {
+                            assert!(answer.body() == body_of(&target), "{target}");
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        } else {
+                            assert_eq!(answer.status(), 500, "{target}");
+                        }
+                    }
+                });
+            }
+        });
+        answered.into_inner()
+    };
+    run(0..100);
+    let threads = settled(|| proxy.threads());
+    let descriptors = settled(|| proxy.descriptors());
+    let answered = run(100..100 + requests);
+    // tiny_http's threads for clients come and go, and the pool keeps what it may.
+    eventually("threads", || proxy.threads(), |&now| now <= threads + 2);
+    eventually(
+        "descriptors",
+        || proxy.descriptors(),
+        |&now| now <= descriptors + 16,
+    );
+    let spoilt = lock(&spoilt);
+    assert!(spoilt.is_empty(), "{spoilt:?}");
+    let hedged = proxy.log().iter().filter(|l| l.contains("hedged")).count();
+    let targets: HashSet<_> = backends.iter().flat_map(Backend::seen).collect();
+    assert_eq!(targets.len(), 100 + requests);
+    let calls: usize = backends.iter().map(Backend::calls).sum();
+    println!(
+        "{requests} requests: {answered} answered, {hedged} hedged, {calls} calls; \
+         {threads} threads and {descriptors} descriptors before, {} and {} after",
+        proxy.threads(),
+        proxy.descriptors()
+    );
+    assert!(hedged > requests / 50, "{hedged} hedged");
+    answered
+}
+
+#[test]
+fn under_faults_of_every_kind_each_client_gets_its_own_answer() {
+    let answered = storm(2_000);
+    // Three endpoints of which each fails in 15 of 100.
+    assert!(answered > 1_960, "{answered}");
+}
+
+#[test]
+#[ignore = "takes a while; what it prints is worth reading: cargo test twenty_thousand -- --ignored --nocapture"]
+fn twenty_thousand_requests_under_faults_of_every_kind() {
+    let answered = storm(20_000);
+    assert!(answered > 19_600, "{answered}");
+}
