@@ -28,7 +28,7 @@ fn a_short_answer_that_breaks_off_is_a_failed_attempt() {
                 let first = Backend::replies([half(length, end.clone())]);
                 let gate = Gate::closed();
                 let second = Backend::replies([status(200).body("whole").after(&gate)]);
-                let proxy = builder(&[&first, &second]).start();
+                let proxy = builder(&[&first, &second]).flag("-workers", "4").start();
                 let mut client = proxy.client();
                 client.request("GET /p", "");
                 proxy.wait_for_log("endpoint 0: http");
@@ -96,6 +96,7 @@ fn what_is_longer_than_the_limit_or_of_unknown_length_is_not_waited_for() {
         let untouched = Backend::untouched();
         let proxy = Proxy::serial(&[&backend, &untouched])
             .flag("-commit-after", limit)
+            .flag("-workers", "4")
             .start();
         let mut client = proxy.client();
         client.request("GET /", "");
@@ -121,6 +122,7 @@ fn what_is_within_the_limit_is_waited_for() {
         ])]);
         let proxy = Proxy::serial(&[&backend])
             .flag("-commit-after", limit)
+            .flag("-workers", "4")
             .start();
         let mut client = proxy.client();
         client.request("GET /", "");

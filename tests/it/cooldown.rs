@@ -5,6 +5,7 @@ use crate::common::{
     Gate,
     backend::{Backend, Endpoint, Refused, Unroutable, never, status},
     proxy::Proxy,
+    settled,
 };
 use std::{
     sync::{
@@ -35,35 +36,41 @@ fn recovering() -> (Backend, Arc<AtomicBool>) {
 fn after_so_many_failures_in_a_row_an_endpoint_is_passed_over() {
     let sick = Backend::always(status(503));
     let well = Backend::always(status(200).body("well"));
-    for builder in [Proxy::serial, Proxy::fanout] {
-        let proxy = builder(&[&sick, &well])
-            .flag("-max-fails", "3")
-            .flag("-cooldown", "1h")
-            .start();
-        let before = sick.calls();
-        let mut client = proxy.client();
-        for _ in 0..3 {
-            // In a fan-out a loser may be cancelled before it has failed: that is no failure.
-            let calls = sick.calls();
-            while sick.calls() == calls {
-                assert_eq!(client.get("/").body(), "well");
-            }
-        }
-        let url = sick.url();
-        let line = format!("endpoint 0: {url}: passed over for 1h0m0s after 3 failures in a row");
-        if proxy.log().contains(&line) {
-            assert!(sick.calls() <= before + 4);
-        }
-        for _ in 0..20 {
-            client.get("/");
-        }
-        proxy.wait_for_log(&line);
-        let calls = sick.calls();
-        for _ in 0..20 {
-            assert_eq!(client.get("/").body(), "well");
-        }
-        assert_eq!(sick.calls(), calls);
+    let proxy = Proxy::serial(&[&sick, &well])
+        .flag("-max-fails", "3")
+        .flag("-cooldown", "1h")
+        .start();
+    let mut client = proxy.client();
+    for n in 1..=20 {
+        assert_eq!(client.get("/").body(), "well");
+        assert_eq!(sick.calls(), n.min(3));
     }
+    proxy.wait_for_log(&format!(
+        "endpoint 0: {}: passed over for 1h0m0s after 3 failures in a row",
+        sick.url()
+    ));
+}
+
+#[test]
+fn in_a_fan_out_it_is_passed_over_as_well() {
+    let sick = Backend::always(status(503));
+    let well = Backend::always(status(200).body("well").delayed(Duration::from_millis(20)));
+    let proxy = Proxy::fanout(&[&sick, &well])
+        .flag("-max-fails", "3")
+        .flag("-cooldown", "1h")
+        .start();
+    let mut client = proxy.client();
+    // Where the sick one loses before it has failed, that is no failure.
+    let cooling = |line: &String| line.contains("passed over for ");
+    while !proxy.log().iter().any(cooling) {
+        assert_eq!(client.get("/").body(), "well");
+    }
+    let calls = settled(|| sick.calls());
+    assert!(calls >= 3);
+    for _ in 0..20 {
+        assert_eq!(client.get("/").body(), "well");
+    }
+    assert_eq!(sick.calls(), calls);
 }
 
 #[test]
@@ -136,11 +143,12 @@ fn after_the_cool_down_exactly_one_request_tries_and_the_others_pass_it_over() {
     // One request after the other, until one of them tries: that one is held.
     let mut trial = proxy.client();
     trial.request("GET /trial", "");
-    while !trial.hears_nothing_for(Duration::from_millis(100)) {
-        assert_eq!(trial.response().body(), "well");
-        trial.request("GET /trial", "");
+    while first.calls() < 2 {
+        if !trial.hears_nothing_for(Duration::from_millis(5)) {
+            assert_eq!(trial.response().body(), "well");
+            trial.request("GET /trial", "");
+        }
     }
-    assert_eq!(first.calls(), 2);
     assert!(cooling_since.elapsed() >= Duration::from_millis(150));
     // It is held at the endpoint: nobody else goes there, however long that takes.
     for _ in 0..20 {
@@ -166,9 +174,10 @@ fn a_trial_that_fails_is_followed_by_another_cool_down() {
     while begun.elapsed() < Duration::from_secs(1) {
         assert_eq!(client.get("/").body(), "second");
     }
-    // Two at first, then one after each cool-down of which there were three.
+    // Two at first, then one after each cool-down.
+    let most = 2 + begun.elapsed().as_millis() / 300;
     let calls = first.calls();
-    assert!((3..=5).contains(&calls), "{calls}");
+    assert!(calls >= 3 && calls as u128 <= most, "{calls}");
     well_again.store(true, Ordering::Relaxed);
     while client.get("/").body() != "back" {}
     assert_eq!(client.get("/").body(), "back");
@@ -203,10 +212,10 @@ fn a_cancelled_loser_is_no_failure() {
         .flag("-cooldown", "1h")
         .start();
     let mut client = proxy.client();
-    for n in 1..=20 {
+    for _ in 0..20 {
         assert_eq!(client.get("/").body(), "quick");
-        slow.wait_for_calls(n);
     }
+    slow.wait_until_left();
     assert!(!proxy.log().iter().any(|line| line.contains("passed over")));
 }
 

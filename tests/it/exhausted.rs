@@ -17,6 +17,7 @@ fn exhausted(on_exhausted: &str, endpoints: &[&dyn Endpoint]) -> (u16, String) {
         .flag("-on-exhausted", on_exhausted)
         .flag("-connect-timeout", "150ms")
         .flag("-per-try-timeout", "150ms")
+        .flag("-workers", "4")
         .start();
     let answer = proxy.get("/");
     assert_eq!(answer.end, End::Complete);
@@ -70,6 +71,7 @@ fn the_best_answer_that_there_was_is_relayed_as_it_is() {
         let proxy = Proxy::serial(endpoints)
             .flag("-terminal-responses", "200")
             .flag("-on-exhausted", "best")
+            .flag("-workers", "4")
             .start();
         let answer = proxy.get("/");
         assert_eq!((answer.status(), answer.body().as_str()), (code, body));
@@ -93,6 +95,7 @@ fn in_a_fan_out_the_best_is_the_best_whatever_came_first() {
         let proxy = Proxy::fanout(&[&busy, &missing])
             .flag("-terminal-responses", "200")
             .flag("-on-exhausted", "best")
+            .flag("-workers", "4")
             .start();
         let mut client = proxy.client();
         client.request("GET /", "");
@@ -177,6 +180,7 @@ fn what_is_kept_until_then_is_one_answer_and_nothing_is_left_behind() {
         let proxy = builder(&endpoints)
             .flag("-terminal-responses", "200")
             .flag("-on-exhausted", "best")
+            .flag("-workers", "4")
             .start();
         let mut client = proxy.client();
         assert_eq!(client.get("/").status(), 404);

@@ -35,6 +35,8 @@ fn an_answer_of_the_proxy_s_own_tells_the_type_of_error_and_no_more() {
     for (endpoint, wanted) in table {
         let proxy = Proxy::serial(&[endpoint])
             .flag("-per-try-timeout", "150ms")
+            .flag("-connect-timeout", "150ms")
+            .flag("-workers", "4")
             .start();
         let answer = proxy.get("/");
         assert_eq!(answer.status(), 500);
