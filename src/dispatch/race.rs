@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::run::{Attempt, Ended, Performed, Run};
 use super::{Attempts, Dispatched, Event, pursue};
@@ -87,10 +87,15 @@ impl<'scope, 'e: 'scope> Attempts<'e> for Threads<'scope, '_, 'e> {
     }
 
     fn wait(&mut self, until: Option<Instant>) -> Event<'e> {
-        let timer = until.map_or_else(never, crossbeam_channel::at);
-        crossbeam_channel::select! {
-            recv(self.received) -> ended => ended.map_or(Event::Nothing, Event::Ended),
-            recv(timer) -> _ => Event::TimeIsUp,
+        // What has ended is heard of first, even where the time is up.
+        let ended = match until {
+            Some(until) => self.received.recv_deadline(until),
+            None => self.received.recv().map_err(RecvTimeoutError::from),
+        };
+        match ended {
+            Ok(ended) => Event::Ended(ended),
+            Err(RecvTimeoutError::Timeout) => Event::TimeIsUp,
+            Err(RecvTimeoutError::Disconnected) => Event::Nothing,
         }
     }
 }

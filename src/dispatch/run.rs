@@ -219,8 +219,12 @@ impl<'e> Run<'e> {
                 if let Some(failures) = claim.failed(Instant::now())
                     && let Some(cooldown) = &self.dispatcher.cooldown
                 {
+                    let failures = match failures {
+                        1 => "a failure".to_owned(),
+                        _ => format!("{failures} failures in a row"),
+                    };
                     info!(
-                        "endpoint {}: {}: passed over for {} after {failures} failures in a row",
+                        "endpoint {}: {}: passed over for {} after {failures}",
                         endpoint.index,
                         endpoint.url,
                         GoDuration::from(cooldown.length())
