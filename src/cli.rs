@@ -173,6 +173,12 @@ pub const PROXY: Program = Program {
                    answer",
         },
         Flag {
+            name: "keep-host",
+            value: "",
+            default: "false",
+            help: "send the client's Host instead of the endpoint's",
+        },
+        Flag {
             name: "ca-file",
             value: "FILE",
             default: "",
@@ -361,6 +367,10 @@ pub struct Args {
     /// limit for all attempts of a request until the head of an answer
     #[argh(option, default = "Duration::from_secs(60)", from_str_fn(timeout))]
     pub request_timeout: Duration,
+
+    /// the client's Host instead of the endpoint's
+    #[argh(option, default = "false", from_str_fn(boolean))]
+    pub keep_host: bool,
 
     /// extra PEM roots for https endpoints
     #[argh(option)]
@@ -1190,7 +1200,7 @@ mod tests {
             .map(|flag| format!("-{}={}", flag.name, flag.default))
             .collect();
         assert_eq!(args(&explicit.join(" ")), args(""));
-        assert_eq!(explicit.len(), 30);
+        assert_eq!(explicit.len(), 31);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::cli::Args;
 use crate::clients::limits::Limits;
 use crate::endpoint_url::{EndpointUrl, EndpointUrlError, check_host_name};
 use crate::failure::describe;
+use crate::forward::HostRule;
 
 /// Everything the proxy needs to know.
 #[derive(Clone, Debug)]
@@ -56,6 +57,8 @@ pub struct Config {
     pub per_try_timeout: Duration,
     /// Limit for all attempts of a request until the head of an answer; not zero.
     pub request_timeout: Duration,
+    /// Whose name endpoints find in `Host`.
+    pub host: HostRule,
     /// Certificates to trust for https endpoints, besides the built-in ones. Each one has
     /// been accepted by a [`RootCertStore`].
     pub roots: Vec<CertificateDer<'static>>,
@@ -203,6 +206,11 @@ impl Config {
             connect_timeout: args.connect_timeout,
             per_try_timeout: args.per_try_timeout,
             request_timeout: args.request_timeout,
+            host: if args.keep_host {
+                HostRule::Client
+            } else {
+                HostRule::Endpoint
+            },
             roots: match path(&args.ca_file) {
                 None => Vec::new(),
                 Some(path) => {
@@ -642,6 +650,7 @@ mod tests {
             "-connect-timeout=1s",
             "-per-try-timeout=2s",
             "-request-timeout=3s",
+            "-keep-host",
         ])
         .unwrap();
         let shown: Vec<String> = config.endpoints.iter().map(ToString::to_string).collect();
@@ -667,6 +676,7 @@ mod tests {
         assert_eq!(config.connect_timeout, Duration::from_secs(1));
         assert_eq!(config.per_try_timeout, Duration::from_secs(2));
         assert_eq!(config.request_timeout, Duration::from_secs(3));
+        assert_eq!(config.host, HostRule::Client);
         assert!(config.roots.is_empty());
     }
 

@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::control::{Control, Limit};
 use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
-use crate::forward::{self, Header, RequestHead, ResponseHead, Version, elements};
+use crate::forward::{self, Header, HostRule, RequestHead, ResponseHead, Version, elements};
 use crate::resolver::Resolver;
 use crate::transport::{self, Call, Dialler, MAX_ANSWER_HEAD, NoResolver, Seen, Tls};
 
@@ -34,6 +34,7 @@ pub struct Endpoint {
     agent: Agent,
     /// What ureq is told to call: the same for every request.
     origin: Uri,
+    host: HostRule,
 }
 
 /// What all endpoints share.
@@ -43,6 +44,8 @@ pub struct Settings {
     pub tls: Arc<ClientConfig>,
     /// Name look-up, TCP and TLS handshake together.
     pub connect_timeout: Duration,
+    /// Whose name they find in `Host`.
+    pub host: HostRule,
     /// How many idle connections are kept for each endpoint.
     pub idle_connections: usize,
 }
@@ -132,6 +135,7 @@ impl Endpoint {
             url,
             agent: Agent::with_parts(config, dialler, NoResolver),
             origin,
+            host: settings.host,
         })
     }
 
@@ -165,7 +169,7 @@ impl Endpoint {
         let has_body = length.is_some_and(|length| length > 0);
         let call = Call {
             control: Arc::clone(control),
-            head: forward::request_head(request.head, &self.url, length),
+            head: forward::request_head(request.head, &self.url, self.host, length),
             has_body,
             fresh,
             seen: Seen::default(),

@@ -9,7 +9,7 @@
 //! | `Trailer` | removed | removed | trailers are not passed on: RFC 9110 6.6.2 |
 //! | `Proxy-Authorization` / `Proxy-Authenticate` | removed | removed | meant for the first proxy: RFC 9110 11.7 |
 //! | `Expect` | removed | – | answered here: RFC 9110 10.1.1 |
-//! | `Host` | the endpoint's | – | mirrors live on different hosts |
+//! | `Host` | the endpoint's, or the client's with `-keep-host` | – | mirrors live on different hosts |
 //! | `Content-Length` | of the body as it is sent | the endpoint's, or chunked | RFC 9112 6 |
 //! | `Authorization` | from the endpoint's URL, if the client has none | – | RFC 9110 11.6.2 |
 //! | `X-Forwarded-For` | the client's address appended | – | |
@@ -45,6 +45,15 @@ impl Version {
     }
 }
 
+/// Whose name an endpoint finds in `Host`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostRule {
+    /// The endpoint's own.
+    Endpoint,
+    /// The one that the client asked for; the endpoint's own where there is none.
+    Client,
+}
+
 /// A client's request as far as an endpoint gets to see it.
 #[derive(Debug)]
 pub struct RequestHead {
@@ -66,7 +75,12 @@ pub struct RequestHead {
 ///
 /// `body` is the body's length in bytes, if the client has sent one, be it empty.
 #[must_use]
-pub fn request_head(request: &RequestHead, endpoint: &EndpointUrl, body: Option<u64>) -> Vec<u8> {
+pub fn request_head(
+    request: &RequestHead,
+    endpoint: &EndpointUrl,
+    host: HostRule,
+    body: Option<u64>,
+) -> Vec<u8> {
     let mut head = HeadWriter::new(&format!(
         "{} {} HTTP/1.1",
         request.method,
@@ -77,7 +91,11 @@ pub fn request_head(request: &RequestHead, endpoint: &EndpointUrl, body: Option<
         .headers
         .iter()
         .rposition(|(name, _)| is(name, "X-Forwarded-For"));
-    let mut host = Some(endpoint.authority());
+    let kept = match host {
+        HostRule::Endpoint => None,
+        HostRule::Client => request.host.as_deref(),
+    };
+    let mut host = Some(kept.unwrap_or(endpoint.authority()));
     if !request.headers.iter().any(|(name, _)| is(name, "Host")) {
         head.line("Host", host.take().unwrap_or_default());
     }
@@ -324,7 +342,8 @@ mod tests {
     }
 
     fn forwarded(url: &str, request: &RequestHead, body: Option<u64>) -> Vec<String> {
-        lines(&request_head(request, &url.parse().unwrap(), body))
+        let url = url.parse().unwrap();
+        lines(&request_head(request, &url, HostRule::Endpoint, body))
     }
 
     const OURS: [&str; 4] = [
@@ -481,6 +500,39 @@ mod tests {
                 "Via: 1.0 balancing-reverse-proxy"
             ]
         );
+    }
+
+    #[test]
+    fn the_host_that_the_client_asked_for_is_kept_on_demand() {
+        type Row<'a> = (&'a [&'a str], Option<&'a str>, &'a [&'a str]);
+        // A host that differs from the line's is that of an absolute-form target.
+        let table: [Row<'_>; 5] = [
+            (
+                &["X: 1", "host: c:81"],
+                Some("c:81"),
+                &["X: 1", "host: c:81"],
+            ),
+            (&["Host: "], Some(""), &["Host: "]),
+            (&[], Some("target"), &["Host: target"]),
+            (
+                &["Host: c", "X: 1"],
+                Some("target:8"),
+                &["Host: target:8", "X: 1"],
+            ),
+            (&[], None, &["Host: e:81"]),
+        ];
+        for (given, host, wanted) in table {
+            let mut request = request("GET", given);
+            request.host = host.map(str::to_owned);
+            let url = "http://e:81".parse().unwrap();
+            let forwarded = lines(&request_head(&request, &url, HostRule::Client, None));
+            let start = [&["GET /t?q HTTP/1.1"][..], wanted, &OURS[..1]].concat();
+            assert_eq!(forwarded[..start.len()], start);
+            let told = forwarded
+                .iter()
+                .find_map(|line| line.strip_prefix("X-Forwarded-Host: "));
+            assert_eq!(told, host);
+        }
     }
 
     fn returned(status: u16, given: &[&str], framing: Framing) -> Vec<String> {

@@ -169,6 +169,7 @@ fn endpoints(config: &Config) -> Result<Vec<Endpoint>, Box<dyn Error>> {
     let settings = Settings {
         tls: tls::client_config(config.roots.iter().cloned())?,
         connect_timeout: config.connect_timeout,
+        host: config.host,
         idle_connections: config.workers.get(),
     };
     let mut endpoints = Vec::with_capacity(config.endpoints.len());

@@ -111,6 +111,39 @@ fn an_absolute_target_is_a_path_and_a_host() {
 }
 
 #[test]
+fn the_host_that_the_client_asked_for_goes_on_with_keep_host() {
+    let table = [
+        (
+            "GET / HTTP/1.1\r\nHost: virtual.example:81\r\n",
+            "virtual.example:81",
+        ),
+        (
+            "GET http://target.example/ HTTP/1.1\r\nHost: other.example\r\n",
+            "target.example",
+        ),
+        ("GET http://target.example/ HTTP/1.0\r\n", "target.example"),
+        ("GET / HTTP/1.0\r\n", ""),
+    ];
+    for (head, host) in table {
+        let backend = Backend::replies([status(200)]);
+        let proxy = Proxy::serial(&[&backend])
+            .flag("-keep-host", "true")
+            .start();
+        let mut client = proxy.client();
+        client.send(format!("{head}\r\n"));
+        assert_eq!(client.response().status(), 200);
+        let request = backend.request();
+        let own = backend.authority();
+        let (wanted, told) = match host {
+            "" => (own.as_str(), None),
+            host => (host, Some(host)),
+        };
+        assert_eq!(request.header("host"), Some(wanted), "{head}");
+        assert_eq!(request.header("x-forwarded-host"), told, "{head}");
+    }
+}
+
+#[test]
 fn a_target_that_cannot_be_passed_on_is_refused_and_not_changed() {
     let long = format!("/{}", "p".repeat(70_000));
     for target in ["/a\"b", "/a<b>", "/a`b", "/p?a\"b", "/p#fragment", &long] {
