@@ -186,6 +186,19 @@ pub const PROXY: Program = Program {
                    built-in ones",
         },
         Flag {
+            name: "client-cert",
+            value: "FILE",
+            default: "",
+            help: "PEM file with the certificate, and those that lead to its authority, for \
+                   https endpoints that ask for one; needs -client-key",
+        },
+        Flag {
+            name: "client-key",
+            value: "FILE",
+            default: "",
+            help: "PEM file with the private key of -client-cert; may be the same file",
+        },
+        Flag {
             name: "max-body",
             value: "SIZE",
             default: "100MiB",
@@ -375,6 +388,14 @@ pub struct Args {
     /// extra PEM roots for https endpoints
     #[argh(option)]
     pub ca_file: Option<String>,
+
+    /// PEM certificate for endpoints that ask for one
+    #[argh(option)]
+    pub client_cert: Option<String>,
+
+    /// PEM key of that certificate
+    #[argh(option)]
+    pub client_key: Option<String>,
 
     /// largest request body, in bytes
     #[argh(option, default = "100 << 20", from_str_fn(size))]
@@ -996,7 +1017,7 @@ mod tests {
             ),
             (
                 "-c x",
-                "-c is ambiguous, it may be any of -cooldown, -commit-after, -connect-timeout, -ca-file, -client-timeout",
+                "-c is ambiguous, it may be any of -cooldown, -commit-after, -connect-timeout, -ca-file, -client-cert, -client-key, -client-timeout",
             ),
             (
                 "-address",

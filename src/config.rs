@@ -2,25 +2,23 @@
 //!
 //! After [`Config::from_args`] nothing is a string to be interpreted later. Every error
 //! here prints as one line that names the flag, the value and what would be right. The
-//! only file that is read is the one with extra certificates.
+//! only files that are read are those with certificates and a key.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::sign::CertifiedKey;
 
 use crate::cli::Args;
 use crate::clients::limits::Limits;
 use crate::endpoint_url::{EndpointUrl, EndpointUrlError, check_host_name};
-use crate::failure::describe;
 use crate::forward::HostRule;
+use crate::pem::{self, PemFileError};
 
 /// Everything the proxy needs to know.
 #[derive(Clone, Debug)]
@@ -60,8 +58,10 @@ pub struct Config {
     /// Whose name endpoints find in `Host`.
     pub host: HostRule,
     /// Certificates to trust for https endpoints, besides the built-in ones. Each one has
-    /// been accepted by a [`RootCertStore`].
+    /// been accepted by a [`RootCertStore`](rustls::RootCertStore).
     pub roots: Vec<CertificateDer<'static>>,
+    /// What https endpoints are shown that ask for a certificate: a chain and its key.
+    pub identity: Option<Arc<CertifiedKey>>,
     /// The largest request body, in bytes.
     pub max_body: u64,
     /// What clients may take.
@@ -213,10 +213,9 @@ impl Config {
             },
             roots: match path(&args.ca_file) {
                 None => Vec::new(),
-                Some(path) => {
-                    roots(&path).map_err(|reason| ConfigError::CaFile { path, reason })?
-                }
+                Some(path) => pem::roots(&path).map_err(pem_file("ca-file", path))?,
             },
+            identity: identity(path(&args.client_cert), path(&args.client_key))?,
             max_body: max_body(args.max_body)?,
             limits: Limits {
                 max_connections: args.max_connections,
@@ -243,13 +242,19 @@ pub enum ConfigError {
     Address(ListenAddressError),
     /// `-terminal-responses` is not a set of statuses.
     Terminal(TerminalSetError),
-    /// The file of `-ca-file` cannot be used.
-    CaFile {
+    /// A file with certificates or a key cannot be used.
+    PemFile {
+        /// The flag that names it, without a dash.
+        flag: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        reason: CaFileError,
+        reason: PemFileError,
     },
+    /// `-client-cert` was given, `-client-key` was not.
+    NoClientKey,
+    /// `-client-key` was given, `-client-cert` was not.
+    NoClientCert,
     /// This machine has no room for a body of this many bytes.
     MaxBody(u64),
     /// `-hedge-after` and `-fanout` together.
@@ -265,9 +270,15 @@ impl fmt::Display for ConfigError {
             Self::Endpoint(error) => write!(f, "-endpoints: {error}"),
             Self::Address(error) => write!(f, "-address: {error}"),
             Self::Terminal(error) => write!(f, "-terminal-responses: {error}"),
-            Self::CaFile { path, reason } => {
-                write!(f, "-ca-file: {:?} {reason}", path.to_string_lossy())
+            Self::PemFile { flag, path, reason } => {
+                write!(f, "-{flag}: {:?} {reason}", path.to_string_lossy())
             }
+            Self::NoClientKey => f.write_str(
+                "-client-key is missing (-client-cert needs it; the file may be the same)",
+            ),
+            Self::NoClientCert => f.write_str(
+                "-client-cert is missing (-client-key needs it; the file may be the same)",
+            ),
             Self::MaxBody(bytes) => write!(
                 f,
                 "-max-body: {bytes} bytes are more than this machine has room for"
@@ -298,6 +309,28 @@ fn endpoints(text: &str) -> Result<Vec<EndpointUrl>, ConfigError> {
     text.split(',')
         .map(|part| part.parse().map_err(ConfigError::Endpoint))
         .collect()
+}
+
+/// Wraps the error of a file that a flag names.
+fn pem_file(flag: &'static str, path: PathBuf) -> impl FnOnce(PemFileError) -> ConfigError {
+    move |reason| ConfigError::PemFile { flag, path, reason }
+}
+
+fn identity(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<Arc<CertifiedKey>>, ConfigError> {
+    let (certificate, key) = match (certificate, key) {
+        (None, None) => return Ok(None),
+        (Some(_), None) => return Err(ConfigError::NoClientKey),
+        (None, Some(_)) => return Err(ConfigError::NoClientCert),
+        (Some(certificate), Some(key)) => (certificate, key),
+    };
+    let chain = pem::chain(&certificate).map_err(pem_file("client-cert", certificate))?;
+    pem::private_key(&key)
+        .and_then(|key| pem::identity(chain, key))
+        .map(Some)
+        .map_err(pem_file("client-key", key))
 }
 
 /// A body of which a client breaks off makes `tiny_http` allocate what is missing, and an
@@ -543,79 +576,6 @@ fn number(digits: &str) -> Result<u16, TerminalSetErrorKind> {
         return Err(TerminalSetErrorKind::NotANumber);
     }
     Ok(digits.parse().unwrap_or(u16::MAX))
-}
-
-/// Why a file of certificates cannot be used; ends a sentence that begins with its name.
-#[derive(Debug)]
-pub enum CaFileError {
-    /// It cannot be read.
-    Read(io::Error),
-    /// It is longer than any such file.
-    TooLong,
-    /// It holds no certificate in PEM form.
-    NoCertificate,
-    /// It is not well-formed PEM.
-    Pem(rustls::pki_types::pem::Error),
-    /// A certificate in it is not one that can be trusted.
-    Certificate {
-        /// Its number in the file, from 1.
-        number: usize,
-        /// What rustls says.
-        reason: rustls::Error,
-    },
-}
-
-impl fmt::Display for CaFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(error) => write!(f, "cannot be read: {}", describe(error)),
-            Self::TooLong => write!(
-                f,
-                "is larger than {} MiB, too much for a file of certificates",
-                CA_FILE_LIMIT >> 20
-            ),
-            Self::NoCertificate => {
-                f.write_str("holds no certificate (PEM is expected: -----BEGIN CERTIFICATE-----)")
-            }
-            Self::Pem(error) => write!(f, "is not well-formed PEM: {error}"),
-            Self::Certificate { number, reason } => {
-                write!(
-                    f,
-                    "holds an unusable certificate, number {number}: {reason}"
-                )
-            }
-        }
-    }
-}
-
-/// The bundle of a whole operating system has a quarter of a mebibyte.
-const CA_FILE_LIMIT: u64 = 16 << 20;
-
-fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(CA_FILE_LIMIT + 1).read_to_end(&mut text))
-        .map_err(CaFileError::Read)?;
-    if text.len() as u64 > CA_FILE_LIMIT {
-        return Err(CaFileError::TooLong);
-    }
-    let mut roots: Vec<CertificateDer<'static>> = Vec::new();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        roots.push(certificate.map_err(CaFileError::Pem)?);
-    }
-    if roots.is_empty() {
-        return Err(CaFileError::NoCertificate);
-    }
-    let mut store = RootCertStore::empty();
-    for (index, root) in roots.iter().enumerate() {
-        store
-            .add(root.clone())
-            .map_err(|reason| CaFileError::Certificate {
-                number: index + 1,
-                reason,
-            })?;
-    }
-    Ok(roots)
 }
 
 #[cfg(test)]
@@ -938,35 +898,6 @@ mod tests {
         );
     }
 
-    /// A certificate authority made for this test; its key was thrown away.
-    const ROOT: &str = include_str!("../tests/data/root.pem");
-
-    fn ca_file(content: &str) -> Result<usize, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), content).unwrap();
-        roots(file.path())
-            .map(|roots| roots.len())
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn reads_extra_roots_and_checks_them() {
-        assert_eq!(ca_file(ROOT), Ok(1));
-        assert_eq!(ca_file(&format!("# two\n{ROOT}\nand again\n{ROOT}")), Ok(2));
-        let none = "holds no certificate (PEM is expected: -----BEGIN CERTIFICATE-----)";
-        assert_eq!(ca_file(""), Err(none.to_owned()));
-        assert_eq!(ca_file("hello"), Err(none.to_owned()));
-        let cut = ROOT.split("-----END").next().unwrap();
-        let error = ca_file(cut).unwrap_err();
-        assert!(error.starts_with("is not well-formed PEM: "), "{error}");
-        let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        let error = ca_file(&format!("{ROOT}\n{empty}")).unwrap_err();
-        assert!(
-            error.starts_with("holds an unusable certificate, number 2: "),
-            "{error}"
-        );
-    }
-
     #[test]
     fn names_the_file_of_certificates_that_cannot_be_read() {
         assert_eq!(
@@ -977,6 +908,49 @@ mod tests {
             message(&["-e=http://a", "-ca-file=/"]),
             "-ca-file: \"/\" cannot be read: is a directory"
         );
-        assert!(message(&["-e=http://a", "-ca-file=/dev/zero"]).contains("is larger than 16 MiB"));
+        assert_eq!(
+            message(&["-e=http://a", "-ca-file=/dev/zero"]),
+            "-ca-file: \"/dev/zero\" is larger than 16 MiB, too much for certificates or a key"
+        );
+    }
+
+    /// A certificate and its key in one file, made for tests.
+    const IDENTITY: &str = "tests/data/client.pem";
+
+    #[test]
+    fn a_client_certificate_and_its_key_come_together() {
+        let identity = |words: &[&str]| config(&[&["-e=https://a"], words].concat());
+        let cert = &format!("-client-cert={IDENTITY}");
+        let key = &format!("-client-key={IDENTITY}");
+        assert!(identity(&[cert, key]).unwrap().identity.is_some());
+        assert!(identity(&[]).unwrap().identity.is_none());
+        for (words, expected) in [
+            (
+                &[cert.as_str()][..],
+                "-client-key is missing (-client-cert needs it; the file may be the same)",
+            ),
+            (
+                &[key],
+                "-client-cert is missing (-client-key needs it; the file may be the same)",
+            ),
+            (
+                &[cert, "-client-key="],
+                "-client-key is missing (-client-cert needs it; the file may be the same)",
+            ),
+            (
+                &["-client-cert=/no/such/file", key],
+                "-client-cert: \"/no/such/file\" cannot be read: no such file or directory",
+            ),
+            (
+                &[cert, "-client-key=tests/data/root.pem"],
+                "-client-key: \"tests/data/root.pem\" holds no private key (PEM is expected: -----BEGIN PRIVATE KEY-----)",
+            ),
+            (
+                &["-client-cert=tests/data/root.pem", key],
+                "-client-key: \"tests/data/client.pem\" is not the key of the certificate, the first one in -client-cert",
+            ),
+        ] {
+            assert_eq!(identity(words).unwrap_err().to_string(), expected);
+        }
     }
 }

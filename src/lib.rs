@@ -9,6 +9,7 @@ pub mod endpoint_url;
 pub mod go_duration;
 pub mod listen;
 pub mod logging;
+pub mod pem;
 
 pub mod pool;
 pub mod ready_file;

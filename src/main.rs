@@ -167,7 +167,7 @@ fn say_goodbye(logging: &Logging, line: String) -> Receiver<()> {
 
 fn endpoints(config: &Config) -> Result<Vec<Endpoint>, Box<dyn Error>> {
     let settings = Settings {
-        tls: tls::client_config(config.roots.iter().cloned())?,
+        tls: tls::client_config(config.roots.iter().cloned(), config.identity.clone())?,
         connect_timeout: config.connect_timeout,
         host: config.host,
         idle_connections: config.workers.get(),

@@ -8,26 +8,35 @@ use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
 };
 
 use crate::failure::Failure;
 
-/// Trusts the bundled roots (Mozilla's) and `extra` ones. TLS 1.2 and 1.3, HTTP/1.1.
+/// Trusts the bundled roots (Mozilla's) and `extra` ones, and shows `identity` where it is
+/// asked for one. TLS 1.2 and 1.3, HTTP/1.1.
 ///
 /// # Errors
 /// A certificate in `extra` is none.
 pub fn client_config(
     extra: impl IntoIterator<Item = CertificateDer<'static>>,
+    identity: Option<Arc<CertifiedKey>>,
 ) -> Result<Arc<ClientConfig>, Box<dyn std::error::Error>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new(extra.into_iter().collect(), &provider)?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        Some(identity) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
+        }
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -135,8 +144,39 @@ pub fn failure(error: &rustls::Error) -> Failure {
             "the endpoint's certificate has been revoked".to_owned()
         }
         InvalidCertificate(other) => format!("the endpoint's certificate is not valid: {other}"),
-        AlertReceived(alert) => format!("TLS refused by the endpoint: {alert:?}"),
+        AlertReceived(alert) => format!("TLS refused by the endpoint: {}", refusal(*alert)),
         other => format!("TLS: {other}"),
     };
     Failure::Tls(reason)
+}
+
+/// What an endpoint's alert is about: mostly the client certificate.
+fn refusal(alert: AlertDescription) -> String {
+    use AlertDescription as Alert;
+    match alert {
+        Alert::CertificateRequired => {
+            "it asks for a client certificate (-client-cert, -client-key)".to_owned()
+        }
+        Alert::UnknownCA => {
+            "it does not know the authority of the client certificate (-client-cert)".to_owned()
+        }
+        Alert::CertificateExpired => {
+            "the client certificate is not valid at this time (-client-cert)".to_owned()
+        }
+        Alert::CertificateRevoked => {
+            "the client certificate has been revoked (-client-cert)".to_owned()
+        }
+        // Before TLS 1.3 there was no alert for a certificate that is missing.
+        Alert::NoCertificate
+        | Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateUnknown
+        | Alert::AccessDenied => {
+            format!("{alert:?} (the client certificate, or that there is none: -client-cert)")
+        }
+        Alert::HandshakeFailure => {
+            format!("{alert:?} (it may ask for a client certificate: -client-cert)")
+        }
+        alert => format!("{alert:?}"),
+    }
 }

@@ -386,10 +386,15 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     control.check()?;
-                    if self.sending_ended.is_some() && self.buffers.waiting_for_head {
+                    let failure = Failure::from_io(&error);
+                    // An alert of TLS 1.3 about the client's certificate comes only now,
+                    // and tells more than that the request was not taken.
+                    let says_why = matches!(failure, Failure::Tls(_));
+                    let unsent = self.sending_ended.is_some() && self.buffers.waiting_for_head;
+                    if unsent && !says_why {
                         break;
                     }
-                    return Err(Failure::from_io(&error));
+                    return Err(failure);
                 }
             }
         }
@@ -515,12 +520,10 @@ impl Link {
                 }
                 result => return result,
             }
-            // A session may owe the peer an answer: a key update, an alert.
+            // A session may owe the peer an answer: a key update, an alert. Where the peer
+            // takes nothing more, what it said last is still to be read.
             if session.wants_write() {
-                match session.write_tls(&mut &*self.socket) {
-                    Err(error) if !is_transient(&error) => return Err(error),
-                    _ => {}
-                }
+                let _ = session.write_tls(&mut &*self.socket);
             }
             session.read_tls(&mut &*self.socket)?;
             session

@@ -119,6 +119,10 @@ fn a_bad_command_line_is_one_line_and_the_usage_on_stderr() {
             "-address: \"8080\" has no port (write :8080, localhost:8080 or [::1]:8080)",
         ),
         (
+            &["-e=https://a", "-client-cert=tests/data/client.pem"],
+            "-client-key is missing (-client-cert needs it; the file may be the same)",
+        ),
+        (
             &["-e=https://a", "-ca-file=/no/such/file"],
             "-ca-file: \"/no/such/file\" cannot be read: no such file or directory",
         ),

@@ -3,7 +3,7 @@
 use crate::common::{
     Pattern,
     backend::{Act, Backend, Endpoint, raw, status},
-    certificates::Authority,
+    certificates::{Authority, Identity},
     client::End,
     proxy::{Builder, Proxy, command},
 };
@@ -174,4 +174,124 @@ fn a_self_signed_certificate_is_trusted_when_it_is_given_and_for_its_own_name_on
     let proxy = trusting(&itself, &[&backend]).start();
     assert_eq!(proxy.get("/").status(), 500);
     proxy.wait_for_log("from an unknown authority");
+}
+
+/// Shows the endpoints this certificate.
+fn showing(builder: Builder, directory: &TempDir, identity: &Identity) -> Builder {
+    let file = directory.path().join("client.pem");
+    fs::write(&file, identity.certificate_pem() + &identity.key_pem()).unwrap();
+    let file = file.to_str().unwrap();
+    builder.flag("-client-cert", file).flag("-client-key", file)
+}
+
+/// Servers that ask for a certificate of `clients`, of both versions of TLS.
+fn asking(servers: &Authority, clients: &Authority) -> [(&'static str, Identity); 2] {
+    let identity = || servers.issue(&["127.0.0.1"]).asking(clients);
+    [
+        ("TLS 1.3", identity()),
+        ("TLS 1.2", identity().only_tls_1_2()),
+    ]
+}
+
+#[test]
+fn an_endpoint_that_asks_for_a_certificate_is_shown_it() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let client = clients.issue(&["client"]);
+    let directory = TempDir::new().unwrap();
+    let file = |name: &str, content: String| {
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let cert = file("cert.pem", client.certificate_pem());
+    let key = file("key.pem", client.key_pem());
+    for (version, server) in asking(&servers, &clients) {
+        let backend = Backend::tls(&server, [status(200).body("known"), status(200)]);
+        let proxy = trusting(&servers, &[&backend])
+            .flag("-client-cert", &cert)
+            .flag("-client-key", &key)
+            .start();
+        assert_eq!(proxy.get_and_settle("/").body(), "known", "{version}");
+        assert_eq!(proxy.post("/", "body").status(), 200, "{version}");
+        assert_eq!(backend.connections(), 1);
+    }
+    // Who does not ask is not troubled with it.
+    let backend = Backend::tls(&servers.issue(&["127.0.0.1"]), [status(200).body("anyone")]);
+    let proxy = showing(trusting(&servers, &[&backend]), &directory, &client).start();
+    assert_eq!(proxy.get("/").body(), "anyone");
+}
+
+#[test]
+fn a_certificate_that_is_missing_is_a_failed_attempt_with_a_reason() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let body = Pattern::bytes(3 << 20);
+    for (version, server) in asking(&servers, &clients) {
+        let strict = Backend::tls(&server, []);
+        let well = Backend::tls(
+            &servers.issue(&["127.0.0.1"]),
+            [status(200).body("well"), status(200).body("well")],
+        );
+        let proxy = trusting(&servers, &[&strict, &well]).start();
+        assert_eq!(proxy.get_and_settle("/get").body(), "well", "{version}");
+        assert_eq!(proxy.post("/post", &body).body(), "well", "{version}");
+        proxy.wait_for_log("request /post served in");
+        let wanted = format!(
+            "endpoint 0: {}: TLS refused by the endpoint: it asks for a client certificate (-client-cert, -client-key)",
+            strict.url()
+        );
+        let log = proxy.log();
+        let found = log.iter().filter(|line| **line == wanted);
+        assert_eq!(found.count(), 2, "{version}: {log:#?}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_refused_is_a_failed_attempt_with_a_reason() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let table = [
+        (
+            Authority::new("strangers").issue(&["client"]),
+            "TLS refused by the endpoint: it does not know the authority of the client certificate (-client-cert)",
+        ),
+        (
+            clients.issue_expired(&["client"]),
+            "TLS refused by the endpoint: the client certificate is not valid at this time (-client-cert)",
+        ),
+    ];
+    let directory = TempDir::new().unwrap();
+    for (client, reason) in table {
+        for (version, server) in asking(&servers, &clients) {
+            let backend = Backend::tls(&server, []);
+            let proxy = showing(trusting(&servers, &[&backend]), &directory, &client).start();
+            assert_eq!(proxy.get("/").status(), 500, "{version}");
+            proxy.wait_for_log(&format!("endpoint 0: {}: {reason}", backend.url()));
+        }
+    }
+}
+
+#[test]
+fn a_refusal_is_read_although_the_endpoint_has_closed() {
+    let authority = Authority::new("known");
+    let identity = authority.issue(&["127.0.0.1"]);
+    let body = Pattern::bytes(8 << 20);
+    let refusal = status(413).body("too large").early().then([Act::Close]);
+    let backend = Backend::tls(&identity, [refusal]);
+    let proxy = trusting(&authority, &[&backend]).start();
+    let answer = proxy.post("/", &body);
+    assert_eq!(answer.status(), 413);
+    assert_eq!(answer.body(), "too large");
+}
+
+#[test]
+fn the_name_in_tls_stays_the_endpoints_own_with_keep_host() {
+    let authority = Authority::new("known");
+    let identity = authority.issue(&["localhost"]);
+    let backend = Backend::tls(&identity, [status(200)]).called("localhost");
+    let proxy = trusting(&authority, &[&backend])
+        .flag("-keep-host", "true")
+        .start();
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: virtual.example\r\n\r\n");
+    assert_eq!(client.response().status(), 200);
+    assert_eq!(backend.request().header("host"), Some("virtual.example"));
 }

@@ -1,23 +1,32 @@
 //! Certificates made on the spot: an authority and what it signs.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{
+    RootCertStore, SupportedProtocolVersion,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::WebPkiClientVerifier,
+    version::{TLS12, TLS13},
+};
 use std::{path::PathBuf, sync::Arc};
 use tempfile::TempDir;
 
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    certificate: Certificate,
     directory: TempDir,
 }
 
-/// What a server shows.
+/// What a server shows, or a client.
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
-    key: Vec<u8>,
+    key: KeyPair,
+    /// As a server: whose certificates clients must have.
+    clients_of: Option<CertificateDer<'static>>,
+    versions: Vec<&'static SupportedProtocolVersion>,
 }
 
 impl Authority {
@@ -27,10 +36,10 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let pem = params.self_signed(&key).unwrap().pem();
+        let certificate = params.self_signed(&key).unwrap();
         Self {
             issuer: Issuer::new(params, key),
-            pem,
+            certificate,
             directory: TempDir::new().unwrap(),
         }
     }
@@ -38,7 +47,7 @@ impl Authority {
     /// The file for `-ca-file`.
     pub fn file(&self) -> PathBuf {
         let path = self.directory.path().join("ca.pem");
-        std::fs::write(&path, &self.pem).unwrap();
+        std::fs::write(&path, self.certificate.pem()).unwrap();
         path
     }
 
@@ -54,13 +63,11 @@ impl Authority {
         let mut params = CertificateParams::new(names).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).unwrap();
-        let identity = Identity {
-            chain: vec![certificate.der().clone()],
-            key: key.serialize_der(),
-        };
+        let pair = KeyPair::from_pem(&key.serialize_pem()).unwrap();
+        let identity = Identity::new(&certificate, pair);
         let authority = Self {
-            pem: certificate.pem(),
             issuer: Issuer::new(params, key),
+            certificate,
             directory: TempDir::new().unwrap(),
         };
         (authority, identity)
@@ -80,23 +87,60 @@ impl Authority {
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Identity {
-            chain: vec![certificate.der().clone()],
-            key: key.serialize_der(),
-        }
+        Identity::new(&certificate, key)
     }
 }
 
 impl Identity {
+    fn new(certificate: &Certificate, key: KeyPair) -> Self {
+        Self {
+            chain: vec![certificate.der().clone()],
+            key,
+            clients_of: None,
+            versions: vec![&TLS13, &TLS12],
+        }
+    }
+
+    /// As a server: clients must have a certificate of this authority.
+    pub fn asking(mut self, authority: &Authority) -> Self {
+        self.clients_of = Some(authority.certificate.der().clone());
+        self
+    }
+
+    /// As a server: an old one.
+    pub fn only_tls_1_2(mut self) -> Self {
+        self.versions = vec![&TLS12];
+        self
+    }
+
+    /// The certificate in PEM.
+    pub fn certificate_pem(&self) -> String {
+        let text = BASE64_STANDARD.encode(&self.chain[0]);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    }
+
+    /// The key in PEM.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     pub fn server_config(&self) -> Arc<rustls::ServerConfig> {
-        let key = PrivateKeyDer::Pkcs8(self.key.clone().into());
+        let key = PrivateKeyDer::Pkcs8(self.key.serialize_der().into());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), key)
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&self.versions)
             .unwrap();
+        let builder = match &self.clients_of {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(authority.clone()).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let config = builder.with_single_cert(self.chain.clone(), key).unwrap();
         Arc::new(config)
     }
 }
