@@ -21,6 +21,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("cargo test --locked", "it is what runs this test"),
     ("scripts/check", "it runs this test"),
     ("scripts/attack", "it takes minutes, and both cores"),
+    ("scripts/tail", "what it measures needs a quiet machine"),
     (
         "cargo install --locked --path .",
         "it would put a program into the user's home directory",
