@@ -180,3 +180,51 @@ fn refusal(alert: AlertDescription) -> String {
         alert => format!("{alert:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_endpoint_thinks_of_the_client_certificate_names_the_flag() {
+        use AlertDescription as Alert;
+        let table = [
+            (
+                Alert::CertificateRequired,
+                "TLS refused by the endpoint: it asks for a client certificate (-client-cert, -client-key)",
+            ),
+            (
+                Alert::UnknownCA,
+                "TLS refused by the endpoint: it does not know the authority of the client certificate (-client-cert)",
+            ),
+            (
+                Alert::CertificateExpired,
+                "TLS refused by the endpoint: the client certificate is not valid at this time (-client-cert)",
+            ),
+            (
+                Alert::CertificateRevoked,
+                "TLS refused by the endpoint: the client certificate has been revoked (-client-cert)",
+            ),
+            (
+                Alert::BadCertificate,
+                "TLS refused by the endpoint: BadCertificate (the client certificate, or that there is none: -client-cert)",
+            ),
+            (
+                Alert::AccessDenied,
+                "TLS refused by the endpoint: AccessDenied (the client certificate, or that there is none: -client-cert)",
+            ),
+            (
+                Alert::HandshakeFailure,
+                "TLS refused by the endpoint: HandshakeFailure (it may ask for a client certificate: -client-cert)",
+            ),
+            (
+                Alert::ProtocolVersion,
+                "TLS refused by the endpoint: ProtocolVersion",
+            ),
+        ];
+        for (alert, wanted) in table {
+            let failure = failure(&rustls::Error::AlertReceived(alert));
+            assert_eq!(failure, Failure::Tls(wanted.to_owned()));
+        }
+    }
+}
