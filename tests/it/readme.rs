@@ -117,6 +117,7 @@ fn every_script_is_there_can_be_run_and_is_in_the_readme() {
     let mut named: Vec<String> = readme
         .split(|c: char| c.is_whitespace() || "`()\"',:;".contains(c))
         .filter(|word| word.starts_with("scripts/") && word.len() > "scripts/".len())
+        .filter(|word| *word != "scripts/tail.svg")
         .map(|word| word.trim_end_matches('.').to_owned())
         .collect();
     named.sort();
@@ -126,6 +127,23 @@ fn every_script_is_there_can_be_run_and_is_in_the_readme() {
         present, named,
         "executable scripts, and scripts in the README"
     );
+}
+
+#[test]
+fn the_picture_is_that_of_the_table() {
+    let readme = readme();
+    let picture = fs::read_to_string(root().join("scripts/tail.svg")).unwrap();
+    let table = blocks(&readme, "text").find(|block| block.contains("extra calls"));
+    let hedged = table.expect("a table of what hedging does").lines().skip(2);
+    let mut rows = 0;
+    for row in hedged {
+        let (name, _) = row.split_once("  ").unwrap();
+        let extra = row.rsplit("  ").next().unwrap().trim();
+        let label = format!(">{name}: {extra} more calls<");
+        assert!(picture.contains(&label), "no {label} in the picture");
+        rows += 1;
+    }
+    assert_eq!(rows, 2);
 }
 
 #[test]
@@ -157,6 +175,15 @@ fn check_output(script: &str, output: &Output) {
             }
             assert!(stdout.contains("answer 200"), "{}", report(script, output));
             assert!(stdout.contains("served in"), "{}", report(script, output));
+        }
+        "scripts/tail --small" => {
+            let rows = stdout.lines().filter(|line| line.ends_with(" %"));
+            assert_eq!(rows.count(), 3, "{}", report(script, output));
+            let last = stdout.lines().last().unwrap_or_default();
+            let picture = fs::read_to_string(last.trim_start_matches("picture: "));
+            let picture = picture.unwrap_or_else(|_| panic!("{}", report(script, output)));
+            assert_eq!(picture.matches("<path class=\"curve").count(), 6);
+            assert!(picture.ends_with("</svg>\n"));
         }
         "scripts/multi-test.sh" => {
             let log = stdout.lines().last().unwrap().strip_prefix("log: ");
