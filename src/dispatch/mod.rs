@@ -147,15 +147,16 @@ impl Dispatcher {
         attempts: &'a control::Attempts,
         relay: impl FnOnce(Dispatched<'a>) -> R,
     ) -> R {
+        let now = Instant::now();
         let once = self.policy.idempotent_only && !is_idempotent(&request.head.method);
         let overlaps = !once && self.endpoints.len() > 1;
         let run = Run {
             dispatcher: self,
             request: Outgoing { once, ..request },
             attempts,
-            deadline: Instant::now() + self.policy.request_timeout,
+            deadline: now + self.policy.request_timeout,
             all_at_once: overlaps && self.policy.mode == Mode::Fanout,
-            hedge_after: self.hedge_after().filter(|_| overlaps),
+            hedge_after: self.hedge_after(now).filter(|_| overlaps),
         };
         if run.hedge_after.is_some() {
             self.budget.request();
@@ -168,14 +169,41 @@ impl Dispatcher {
     }
 
     /// How long the last attempt may take before it is hedged, if it may be at all.
-    fn hedge_after(&self) -> Option<Duration> {
+    fn hedge_after(&self, now: Instant) -> Option<Duration> {
         let Mode::Hedged(hedging) = self.policy.mode else {
             return None;
         };
         match hedging.after {
             HedgeAfter::Never => None,
             HedgeAfter::Fixed(after) => Some(after),
-            HedgeAfter::Percentile(_) => lock(self.latency.as_ref()?).percentile(Instant::now()),
+            HedgeAfter::Percentile(_) => lock(self.latency.as_ref()?).percentile(now),
+        }
+    }
+
+    /// Takes down how long the head of an answer has taken, or how long none has come.
+    fn measure(&self, endpoint: usize, failure: Option<&Failure>, now: Instant, after: Duration) {
+        let latency = || self.latency.as_ref().map(lock);
+        match failure {
+            None => {
+                self.ranking.ended(endpoint, now, after);
+                if let Some(mut latency) = latency() {
+                    latency.ended(now, after);
+                }
+            }
+            Some(Failure::Cancelled) => {
+                self.ranking.given_up(endpoint, now, after);
+                if let Some(mut latency) = latency() {
+                    latency.given_up(now, after);
+                }
+            }
+            Some(Failure::Timeout(Timeout::Head(_) | Timeout::Request(_))) => {
+                self.ranking.failed(endpoint, now);
+                if let Some(mut latency) = latency() {
+                    latency.given_up(now, after);
+                }
+            }
+            Some(Failure::Internal(_)) => {}
+            Some(_) => self.ranking.failed(endpoint, now),
         }
     }
 }
@@ -284,4 +312,75 @@ fn is_idempotent(method: &str) -> bool {
 /// A lock that another thread poisoned is still usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Hedging;
+
+    fn dispatcher(after: HedgeAfter) -> Dispatcher {
+        let policy = Policy {
+            mode: Mode::Hedged(Hedging { after, budget: 10 }),
+            terminal: "200".parse().unwrap(),
+            per_try_timeout: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(1),
+            order: Order::Listed,
+            cooldown: None,
+            idempotent_only: false,
+            commit_after: 0,
+            on_exhausted: OnExhausted::Status500,
+        };
+        Dispatcher::new(Vec::new(), policy)
+    }
+
+    #[test]
+    fn a_percentile_is_of_heads_and_of_what_waited_for_one_in_vain() {
+        let milli = Duration::from_millis(1);
+        let head = Failure::Timeout(Timeout::Head(milli));
+        let connect = Failure::Timeout(Timeout::Connect(milli));
+        let refused = Failure::Connect("connection refused".to_owned());
+        let internal = Failure::Internal("no thread".to_owned());
+        // Of 110 attempts ten have come to this, after 50 ms: is that p95?
+        let table = [
+            (None, true),
+            (Some(Failure::Cancelled), true),
+            (Some(head), true),
+            (Some(connect), false),
+            (Some(refused), false),
+            (Some(Failure::Status(503)), false),
+            (Some(internal), false),
+        ];
+        for (failure, counts) in table {
+            let now = Instant::now();
+            let dispatcher = dispatcher(HedgeAfter::Percentile(95));
+            assert_eq!(dispatcher.hedge_after(now), None);
+            let later = now + Duration::from_secs(1);
+            for _ in 0..100 {
+                dispatcher.measure(0, None, later, milli * 2);
+            }
+            for _ in 0..10 {
+                dispatcher.measure(0, failure.as_ref(), later, milli * 50);
+            }
+            let after = dispatcher.hedge_after(later).unwrap();
+            assert_eq!(after >= milli * 50, counts, "{failure:?}: {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_fixed_time_needs_nothing_to_be_known() {
+        let after = Duration::from_millis(50);
+        let dispatcher = dispatcher(HedgeAfter::Fixed(after));
+        assert_eq!(dispatcher.hedge_after(Instant::now()), Some(after));
+    }
+
+    #[test]
+    fn methods_are_idempotent_as_rfc_9110_has_it() {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"] {
+            assert!(is_idempotent(method), "{method}");
+        }
+        for method in ["POST", "PATCH", "CONNECT", "PROPFIND", "get", ""] {
+            assert!(!is_idempotent(method), "{method}");
+        }
+    }
 }

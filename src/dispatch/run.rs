@@ -157,7 +157,9 @@ impl<'e> Run<'e> {
             }
             Err(failure) => (None, Some(failure)),
         };
-        self.measure(attempt.mark.endpoint, failure.as_ref(), head_after);
+        let endpoint = attempt.mark.endpoint;
+        self.dispatcher
+            .measure(endpoint, failure.as_ref(), Instant::now(), head_after);
         if let Some(whole) = answer.as_mut()
             && (failure.is_none() || policy.keeps_best())
         {
@@ -175,34 +177,6 @@ impl<'e> Run<'e> {
             answer,
             failure,
             sent,
-        }
-    }
-
-    /// Takes down how long the head has taken.
-    fn measure(&self, endpoint: usize, failure: Option<&Failure>, after: Duration) {
-        let now = Instant::now();
-        let Dispatcher {
-            ranking, latency, ..
-        } = self.dispatcher;
-        match failure {
-            None => {
-                ranking.ended(endpoint, now, after);
-                if let Some(mut latency) = latency.as_ref().map(super::lock) {
-                    latency.ended(now, after);
-                }
-            }
-            Some(Failure::Cancelled | Failure::Timeout(Timeout::Head(_) | Timeout::Request(_))) => {
-                if failure == Some(&Failure::Cancelled) {
-                    ranking.given_up(endpoint, now, after);
-                } else {
-                    ranking.failed(endpoint, now);
-                }
-                if let Some(mut latency) = latency.as_ref().map(super::lock) {
-                    latency.given_up(now, after);
-                }
-            }
-            Some(Failure::Internal(_)) => {}
-            Some(_) => ranking.failed(endpoint, now),
         }
     }
 

@@ -122,6 +122,20 @@ fn each_further_hedge_waits_as_long_again() {
 }
 
 #[test]
+fn the_attempt_after_a_failure_has_its_own_time() {
+    let first = Backend::replies([status(503).delayed(Duration::from_millis(100))]);
+    let second = Backend::replies([never()]);
+    let third = Backend::replies([status(200).body("third")]);
+    let proxy = Proxy::serial(&[&first, &second, &third])
+        .flag("-hedge-after", "400ms")
+        .start();
+    let begun = Instant::now();
+    assert_eq!(proxy.get("/").body(), "third");
+    // Had the first one's clock gone on, the hedge would have come after 400 ms.
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+}
+
+#[test]
 fn all_hedged_attempts_may_fail() {
     let (a, b) = (Gate::closed(), Gate::closed());
     let first = Backend::replies([status(503).after(&a)]);
