@@ -315,6 +315,7 @@ fn in_an_outage_hedges_stop_at_the_budget() {
             .start();
         load(&proxy, 40, REQUESTS);
         let hedges = a.calls() + b.calls() - REQUESTS;
+        println!("{hedges} hedges for {REQUESTS} requests at {percent} %");
         assert!(hedges <= most, "{hedges} at {percent} %");
         // And they are used: it is an outage for every request.
         assert!(hedges >= most / 2, "{hedges} at {percent} %");
