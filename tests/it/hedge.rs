@@ -307,13 +307,13 @@ fn the_tail_is_cut_off_for_a_few_more_calls() {
 fn in_an_outage_hedges_stop_at_the_budget() {
     const REQUESTS: usize = 1_000;
     for (percent, most) in [("10", 100 + 10), ("1", 10 + 10)] {
-        let slow = || Backend::always(status(200).body("ok").delayed(Duration::from_millis(40)));
+        let slow = || Backend::always(status(200).body("ok").delayed(Duration::from_millis(200)));
         let (a, b) = (slow(), slow());
         let proxy = Proxy::serial(&[&a, &b])
             .flag("-hedge-after", "5ms")
             .flag("-hedge-budget", percent)
             .start();
-        load(&proxy, 40, REQUESTS);
+        load(&proxy, 100, REQUESTS);
         let hedges = a.calls() + b.calls() - REQUESTS;
         println!("{hedges} hedges for {REQUESTS} requests at {percent} %");
         assert!(hedges <= most, "{hedges} at {percent} %");
@@ -449,15 +449,16 @@ fn storm(requests: usize) -> usize {
     };
     run(0..100);
     let threads = settled(|| proxy.threads());
-    let descriptors = settled(|| proxy.descriptors());
+    // Besides the connections that the pool keeps: each one is open at its endpoint, too.
+    let others = || {
+        let pooled: usize = backends.iter().map(Backend::open_connections).sum();
+        proxy.descriptors().saturating_sub(pooled)
+    };
+    let descriptors = settled(others);
     let answered = run(100..100 + requests);
-    // tiny_http's threads for clients come and go, and the pool keeps what it may.
+    // A leak would be one in a hundred requests at least.
     eventually("threads", || proxy.threads(), |&now| now <= threads + 2);
-    eventually(
-        "descriptors",
-        || proxy.descriptors(),
-        |&now| now <= descriptors + 16,
-    );
+    eventually("descriptors", others, |&now| now <= descriptors + 2);
     let spoilt = lock(&spoilt);
     assert!(spoilt.is_empty(), "{spoilt:?}");
     let hedged = proxy.log().iter().filter(|l| l.contains("hedged")).count();
@@ -465,10 +466,10 @@ fn storm(requests: usize) -> usize {
     assert_eq!(targets.len(), 100 + requests);
     let calls: usize = backends.iter().map(Backend::calls).sum();
     println!(
-        "{requests} requests: {answered} answered, {hedged} hedged, {calls} calls; \
-         {threads} threads and {descriptors} descriptors before, {} and {} after",
+        "{requests} requests: {answered} answered, {hedged} hedged, {calls} calls; {threads} \
+         threads and {descriptors} descriptors besides the pool before, {} and {} after",
         proxy.threads(),
-        proxy.descriptors()
+        others()
     );
     assert!(hedged > requests / 50, "{hedged} hedged");
     answered

@@ -455,6 +455,11 @@ impl Backend {
         lock(&self.shared.state).connections
     }
 
+    /// Connections that are open now, used or not.
+    pub fn open_connections(&self) -> usize {
+        lock(&self.shared.state).open.len()
+    }
+
     /// Waits until that many requests have come, in all.
     pub fn wait_for_calls(&self, number: usize) {
         self.wait(&format!("{number} requests"), |state| {
