@@ -249,6 +249,7 @@ impl Answer {
     /// # Errors
     /// The body broke off, or did not come in time.
     pub fn read_whole(&mut self, most: u64) -> Result<(), Failure> {
+        const AT_ONCE: usize = 64 * 1024;
         let BodyLength::Known(length) = self.length else {
             return Ok(());
         };
@@ -258,16 +259,22 @@ impl Answer {
         else {
             return Ok(());
         };
-        // One byte more: the end has to be seen, too.
-        let mut body = vec![0; length + 1];
-        let mut filled = 0;
+        let mut body = Vec::new();
         loop {
-            match self.read(body.get_mut(filled..).unwrap_or_default())? {
-                0 => break,
-                amount => filled += amount,
+            let filled = body.len();
+            // One byte more: the end has to be seen, too. And room for what comes, not for
+            // what was promised.
+            let room = length.saturating_sub(filled).min(AT_ONCE) + 1;
+            body.try_reserve_exact(room).map_err(|_| {
+                Failure::Internal("no memory for the answer (-commit-after)".to_owned())
+            })?;
+            body.resize(filled + room, 0);
+            let amount = self.read(body.get_mut(filled..).unwrap_or_default())?;
+            body.truncate(filled + amount);
+            if amount == 0 {
+                break;
             }
         }
-        body.truncate(filled);
         self.body_begun = true;
         self.body = Source::Memory(io::Cursor::new(body));
         Ok(())
@@ -376,6 +383,7 @@ fn parse_head(bytes: &[u8]) -> Option<ResponseHead> {
             .iter()
             .map(|line| -> Header { (line.name.to_owned(), line.value.to_vec()) })
             .collect(),
+        added: Vec::new(),
     })
 }
 

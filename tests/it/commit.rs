@@ -185,3 +185,25 @@ fn bodiless_answers_need_no_waiting_and_the_connection_is_used_again() {
     assert_eq!(client.get("/").body(), "after");
     assert_eq!(backend.connections(), 1);
 }
+
+#[test]
+fn room_is_made_for_what_comes_and_not_for_what_is_promised() {
+    let promise = 90_000_u64 << 30;
+    let backend = Backend::choosing(move |request| {
+        if request.target == "/promise" {
+            script([
+                send(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {promise}\r\n\r\n"
+                )),
+                Act::Close,
+            ])
+        } else {
+            status(200).body("served")
+        }
+    });
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-commit-after", "100000GiB")
+        .start();
+    assert_eq!(proxy.get("/promise").status(), 500);
+    assert_eq!(proxy.get("/").body(), "served");
+}
