@@ -47,9 +47,11 @@ pub fn dial(
             next_start = Instant::now() + STAGGER;
         }
         if pending.sockets.is_empty() {
-            let reason =
-                last_error.map_or_else(|| "no address".to_owned(), |error| describe(&error));
-            return Err(Failure::Connect(reason));
+            return Err(match last_error {
+                Some(error) if is_shortage(&error) => Failure::Internal(describe(&error)),
+                Some(error) => Failure::Connect(describe(&error)),
+                None => Failure::Connect("no address".to_owned()),
+            });
         }
         let wake = if left.len() == 0 {
             until
@@ -146,6 +148,22 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
+/// Whether it is this process or this machine that has run out of something: that is no
+/// failure of the endpoint.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        // No local port is left.
+        Errno::ADDRNOTAVAIL,
+    ]
+    .iter()
+    .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Whether connecting, which has ended, has worked.
 fn connected(socket: &TcpStream) -> io::Result<()> {
     match socket.take_error()? {
@@ -179,6 +197,20 @@ mod tests {
         let socket = dial(&[refused_address, address], &control, until, timeout).unwrap();
 
         assert_eq!(socket.peer_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn a_shortage_of_ours_is_told_from_the_endpoint_s_failure() {
+        use rustix::io::Errno;
+        let table = [
+            (Errno::MFILE, true),
+            (Errno::ADDRNOTAVAIL, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::HOSTUNREACH, false),
+        ];
+        for (errno, ours) in table {
+            assert_eq!(is_shortage(&errno.into()), ours, "{errno:?}");
+        }
     }
 
     #[test]
