@@ -168,6 +168,8 @@ pub struct ResponseHead {
     pub version: Version,
     /// All header lines.
     pub headers: Vec<Header>,
+    /// Lines of this proxy's own, that stand behind them.
+    pub added: Vec<Header>,
 }
 
 /// What the client is told of its connection.
@@ -214,6 +216,9 @@ pub fn response_head(
 
     if let Some((name, value)) = framing_line {
         head.line(name, value);
+    }
+    for (name, value) in &response.added {
+        head.raw_line(name, value);
     }
     head.line("Via", via(response.version));
     match persistence {
@@ -541,6 +546,7 @@ mod tests {
             reason: b"Fine".to_vec(),
             version: Version::Http11,
             headers: headers(given),
+            added: Vec::new(),
         };
         lines(&response_head(&response, framing, Persistence::Stays))
     }

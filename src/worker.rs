@@ -215,7 +215,7 @@ impl Exchange<'_> {
         if self.worker.proxy.proxy_status {
             let proxy_status = proxy_status::relayed(endpoint, hedged, trail);
             let line = (PROXY_STATUS.to_owned(), proxy_status.into_bytes());
-            answer.head.headers.push(line);
+            answer.head.added.push(line);
         }
         let framing = relay::framing(answer.length, self.checked.head.version);
         let persistence = match framing {

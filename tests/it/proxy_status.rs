@@ -220,3 +220,18 @@ fn every_kind_of_answer_passes_with_it() {
     client.request("HEAD /", "");
     assert!(last_member(&client.response_to("HEAD")).starts_with(OURS));
 }
+
+#[test]
+fn an_endpoint_cannot_take_the_line_away() {
+    let backend = Backend::always(
+        status(200)
+            .header("Connection", "Proxy-Status")
+            .header("Proxy-Status", "its-own"),
+    );
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-proxy-status", "true")
+        .start();
+    let answer = proxy.get("/");
+    let lines = answer.head.all("proxy-status");
+    assert!(lines.len() == 1 && lines[0].starts_with(OURS), "{lines:?}");
+}
