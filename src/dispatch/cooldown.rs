@@ -99,6 +99,15 @@ impl Claim<'_> {
         state.until.take().is_some()
     }
 
+    /// Its trial has been given up for another endpoint's answer, though it had had the time
+    /// that answers usually take: it goes on cooling. It is no failure all the same.
+    pub fn overtaken(self, now: Instant) {
+        let mut state = lock(self.state);
+        if self.trial.is_some() && state.trial == self.trial && state.until.is_some() {
+            state.until = Some(now + self.cooldown.length);
+        }
+    }
+
     /// It gave none. The number of failures in a row, if it is cooling from now on.
     #[must_use]
     pub fn failed(self, now: Instant) -> Option<u32> {
@@ -197,6 +206,20 @@ mod tests {
         let next = cooldown.claim(0, now).unwrap();
         assert!(cooldown.claim(0, now).is_none());
         assert!(next.succeeded());
+    }
+
+    #[test]
+    fn a_trial_that_a_hedge_has_overtaken_prolongs_the_cool_down() {
+        let (cooldown, begin) = (cooldown(1), Instant::now());
+        assert_eq!(fail(&cooldown, begin), Some(1));
+        let now = begin + COOLDOWN;
+        cooldown.claim(0, now).unwrap().overtaken(now);
+        assert!(cooldown.claim(0, now + COOLDOWN / 2).is_none());
+        let trial = cooldown.claim(0, now + COOLDOWN).unwrap();
+        assert!(trial.succeeded());
+        // It is nothing to an endpoint that is not cooling.
+        cooldown.claim(0, now).unwrap().overtaken(now);
+        assert!(cooldown.claim(0, now).is_some());
     }
 
     #[test]

@@ -247,10 +247,14 @@ fn pursue<'e>(run: &Run<'e>, attempts: &mut impl Attempts<'e>) -> Dispatched<'e>
                 hedged = budget.take();
                 due = usize::from(hedged);
             }
-            Event::Ended(ended) => {
+            Event::Ended(mut ended) => {
                 let mark = ended.attempt.mark;
                 let endpoint = ended.attempt.endpoint;
                 under_way.retain(|other| *other != mark);
+                if let Some(failure) = &ended.failure {
+                    log_failure(endpoint, failure);
+                }
+                run.report(&mut ended);
                 let answer = ended.answer.map(|answer| Winner {
                     endpoint,
                     answer,
@@ -263,7 +267,6 @@ fn pursue<'e>(run: &Run<'e>, attempts: &mut impl Attempts<'e>) -> Dispatched<'e>
                     }
                     return Dispatched { answer, trail };
                 };
-                log_failure(endpoint, &failure);
                 if failure == Failure::Cancelled || (run.request.once && ended.sent) {
                     queue.close();
                 }

@@ -143,6 +143,7 @@ impl<'e> Race<'_, 'e> {
             return;
         }
         if self.won.load(Ordering::Acquire) {
+            self.run.report(&mut ended);
             if let Some(answer) = ended.take_answer() {
                 answer.discard(&control);
             }

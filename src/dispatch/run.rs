@@ -158,8 +158,12 @@ impl<'e> Run<'e> {
             Err(failure) => (None, Some(failure)),
         };
         let endpoint = attempt.mark.endpoint;
+        let measured = match &failure {
+            Some(failure) if has_had_no_time(failure, head_after) => Some(&Failure::Cancelled),
+            failure => failure.as_ref(),
+        };
         self.dispatcher
-            .measure(endpoint, failure.as_ref(), Instant::now(), head_after);
+            .measure(endpoint, measured, Instant::now(), head_after);
         if let Some(whole) = answer.as_mut()
             && (failure.is_none() || policy.keeps_best())
         {
@@ -172,7 +176,6 @@ impl<'e> Run<'e> {
             }
             control.set_limit(Limit::Each(policy.per_try_timeout));
         }
-        self.report(attempt, failure.as_ref());
         Performed {
             answer,
             failure,
@@ -181,14 +184,22 @@ impl<'e> Run<'e> {
     }
 
     /// Counts the failure, or the success. A cancel is neither; nor is it the endpoint's
-    /// failure if this process could not ask it.
-    fn report(&self, attempt: &mut Attempt<'e>, failure: Option<&Failure>) {
-        let Some(claim) = attempt.claim.take() else {
+    /// failure if this process could not ask it, or if earlier attempts have left it no time.
+    pub(super) fn report(&self, ended: &mut Ended<'e>) {
+        let Some(claim) = ended.attempt.claim.take() else {
             return;
         };
-        let endpoint = attempt.endpoint;
-        match failure {
+        let endpoint = ended.attempt.endpoint;
+        match &ended.failure {
+            // A trial that a hedge had to overtake has not brought the endpoint back.
+            Some(Failure::Cancelled)
+                if !self.attempts.are_cancelled()
+                    && self.hedge_after.is_some_and(|after| ended.after >= after) =>
+            {
+                claim.overtaken(Instant::now());
+            }
             Some(Failure::Cancelled | Failure::Internal(_)) => drop(claim),
+            Some(failure) if has_had_no_time(failure, ended.after) => drop(claim),
             Some(_) => {
                 if let Some(failures) = claim.failed(Instant::now())
                     && let Some(cooldown) = &self.dispatcher.cooldown
@@ -215,6 +226,12 @@ impl<'e> Run<'e> {
             }
         }
     }
+}
+
+/// Whether the attempt began when most of the request's time was over, and that was its
+/// end.
+fn has_had_no_time(failure: &Failure, after: Duration) -> bool {
+    matches!(failure, Failure::Timeout(Timeout::Request(all)) if after < *all / 2)
 }
 
 /// The endpoints that a request may still be put to.

@@ -52,6 +52,70 @@ fn after_so_many_failures_in_a_row_an_endpoint_is_passed_over() {
 }
 
 #[test]
+fn the_line_of_the_failure_comes_before_that_of_the_cool_down() {
+    let sick = Backend::always(status(503));
+    let well = Backend::always(status(200).body("well"));
+    let proxy = Proxy::serial(&[&sick, &well])
+        .flag("-max-fails", "1")
+        .start();
+    assert_eq!(proxy.get_and_settle("/").body(), "well");
+    let log = proxy.log();
+    let line = |end: &str| log.iter().position(|line| line.contains(end)).unwrap();
+    assert!(line(": status 503") < line("passed over for "), "{log:#?}");
+}
+
+#[test]
+fn a_trial_that_hangs_and_is_overtaken_is_one_trial_per_cool_down() {
+    let first = Arc::new(AtomicBool::new(true));
+    let hung = Backend::choosing(move |_| {
+        if first.swap(false, Ordering::Relaxed) {
+            status(503)
+        } else {
+            never()
+        }
+    });
+    let well = Backend::always(status(200).body("well"));
+    let proxy = Proxy::serial(&[&hung, &well])
+        .flag("-hedge-after", "10ms")
+        .flag("-hedge-budget", "100")
+        .flag("-max-fails", "1")
+        .flag("-cooldown", "400ms")
+        .start();
+    let mut client = proxy.client();
+    let begun = Instant::now();
+    let mut requests = 0;
+    while begun.elapsed() < Duration::from_secs(1) || requests < 30 {
+        assert_eq!(client.get("/").body(), "well");
+        requests += 1;
+    }
+    // The failure, and a trial for each cool-down that is over.
+    let cool_downs = usize::try_from(begun.elapsed().as_millis() / 400).unwrap();
+    let calls = settled(|| hung.calls());
+    assert!((2..=1 + cool_downs).contains(&calls), "{calls} calls");
+}
+
+#[test]
+fn what_earlier_attempts_have_left_no_time_for_is_not_passed_over() {
+    let (slow, short) = (Backend::always(never()), Backend::always(never()));
+    let proxy = Proxy::serial(&[&slow, &short])
+        .flag("-max-fails", "1")
+        .flag("-per-try-timeout", "300ms")
+        .flag("-request-timeout", "400ms")
+        .start();
+    assert_eq!(proxy.get("/").status(), 500);
+    proxy.wait_for_log("returning 500");
+    let log = proxy.log();
+    let passed_over = |endpoint: &str| {
+        let mut lines = log.iter().filter(|line| line.contains("passed over for "));
+        lines.any(|line| line.contains(endpoint))
+    };
+    assert!(
+        passed_over("endpoint 0") && !passed_over("endpoint 1"),
+        "{log:#?}"
+    );
+}
+
+#[test]
 fn in_a_fan_out_it_is_passed_over_as_well() {
     let sick = Backend::always(status(503));
     let well = Backend::always(status(200).body("well").delayed(Duration::from_millis(20)));
