@@ -1,7 +1,7 @@
 //! Who goes when there are too many connections: a pure rule.
 //!
-//! Those that have been served are established, and of two the older one is. The newest
-//! go, but not at once: an honest newcomer has a request, and is through with it soon.
+//! Those that have had a request are established, in the order in which they had their first;
+//! the others follow, the older ones first. The last ones go, but not at once: an honest newcomer has a request, and is through with it soon.
 //! So beyond the limit a crowd of slow clients costs itself its connections, and
 //! neither the established ones nor the newcomers theirs.
 
@@ -24,8 +24,8 @@ const SLOW_BODY: Duration = Duration::from_millis(250);
 pub struct Member {
     /// Tells it from the others.
     pub inode: u64,
-    /// It has had a request.
-    pub established: bool,
+    /// It has had a request; its first one had this number among those of all.
+    pub established: Option<u64>,
     /// Since it was found.
     pub age: Duration,
     /// Its foremost request's stage.
@@ -51,7 +51,7 @@ impl Member {
 
 /// Those of the newest, beyond `limit`, that have had their time.
 pub fn beyond(limit: usize, mut crowd: Vec<Member>) -> impl Iterator<Item = u64> {
-    crowd.sort_by_key(|member| Reverse((member.established, member.age)));
+    crowd.sort_by_key(|member| (member.established.unwrap_or(u64::MAX), Reverse(member.age)));
     crowd
         .into_iter()
         .skip(limit)
@@ -63,7 +63,7 @@ pub fn beyond(limit: usize, mut crowd: Vec<Member>) -> impl Iterator<Item = u64>
 mod tests {
     use super::*;
 
-    fn member(inode: u64, established: bool, age: u64, stage: Option<Stage>) -> Member {
+    fn member(inode: u64, established: Option<u64>, age: u64, stage: Option<Stage>) -> Member {
         Member {
             inode,
             established,
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_newest_go() {
-        let crowd = [4, 3, 2, 1].map(|age| member(age, false, age, None));
+        let crowd = [4, 3, 2, 1].map(|age| member(age, None, age, None));
         assert_eq!(cut(2, &crowd), [1, 2]);
         assert_eq!(cut(4, &crowd), [0_u64; 0]);
     }
@@ -90,9 +90,9 @@ mod tests {
     #[test]
     fn who_has_been_served_stays_though_silent_ones_are_older() {
         let crowd = [
-            member(1, true, 5, None),
-            member(2, false, 9, None),
-            member(3, true, 3, Some(Stage::Receiving)),
+            member(1, Some(7), 5, None),
+            member(2, None, 9, None),
+            member(3, Some(8), 5, Some(Stage::Receiving)),
         ];
         assert_eq!(cut(2, &crowd), [2]);
         assert_eq!(cut(1, &crowd), [2, 3]);
@@ -101,9 +101,9 @@ mod tests {
     #[test]
     fn an_established_one_never_goes_in_the_stead_of_a_newer_one_that_has_its_time() {
         let crowd = [
-            member(1, true, 60, Some(Stage::Sending)),
-            member(2, true, 0, Some(Stage::Receiving)),
-            member(3, false, 0, None),
+            member(1, Some(1), 60, Some(Stage::Sending)),
+            member(2, Some(2), 0, Some(Stage::Receiving)),
+            member(3, None, 0, None),
         ];
         assert_eq!(cut(1, &crowd), [0_u64; 0]);
     }
@@ -126,9 +126,9 @@ mod tests {
             let newest = Member {
                 has_begun,
                 in_stage_for: Duration::from_millis(millis),
-                ..member(1, false, 0, stage)
+                ..member(1, None, 0, stage)
             };
-            let crowd = [newest, member(2, true, 9, None)];
+            let crowd = [newest, member(2, Some(1), 9, None)];
             assert_eq!(cut(1, &crowd).len(), usize::from(goes), "{newest:?}");
         }
     }

@@ -253,6 +253,7 @@ mod tests {
     fn progress(stage: Option<Stage>, admitted: u64, consumed: Option<u64>) -> Progress {
         Progress {
             stage,
+            first: None,
             admitted,
             consumed,
         }

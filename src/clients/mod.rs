@@ -86,6 +86,8 @@ struct State {
 /// A connection's requests.
 #[derive(Debug)]
 struct Requests {
+    /// The first one's number among those of all connections.
+    first: u64,
     in_flight: Vec<Arc<Flight>>,
     /// One is served after the other (RFC 9112 9.3.2): a later one may build on what an
     /// earlier one has done.
@@ -101,8 +103,10 @@ struct Requests {
 }
 
 impl Requests {
-    fn new() -> Self {
+    /// None so far, on a connection whose first one has this number among all.
+    fn new(first: u64) -> Self {
         Self {
+            first,
             in_flight: Vec::new(),
             waiting: VecDeque::new(),
             admitted: 0,
@@ -159,6 +163,8 @@ pub enum Stage {
 pub struct Progress {
     /// The stage of the foremost one; none is in flight without it.
     pub stage: Option<Stage>,
+    /// The first one's number among those of all connections.
+    pub first: Option<u64>,
     /// How many there have been.
     pub admitted: u64,
     /// How many bytes they had, heads and bodies, where that is known.
@@ -253,11 +259,9 @@ impl Clients {
             }
             state.condemned.remove(&client);
         }
-        self.admitted.fetch_add(1, Ordering::Relaxed);
-        let requests = state
-            .connections
-            .entry(client)
-            .or_insert_with(Requests::new);
+        let number = self.admitted.fetch_add(1, Ordering::Relaxed);
+        let requests = state.connections.entry(client);
+        let requests = requests.or_insert_with(|| Requests::new(number));
         requests.admitted += 1;
         requests.unseen = false;
         if requests.is_idle() {
@@ -336,6 +340,7 @@ impl Clients {
         };
         Progress {
             stage,
+            first: Some(requests.first),
             admitted: requests.admitted,
             consumed,
         }

@@ -357,7 +357,7 @@ impl Watch {
             let clock = &connection.clock;
             Member {
                 inode: connection.inode(),
-                established: progress.admitted > 0,
+                established: progress.first,
                 age: connection.age(now),
                 stage: progress.stage,
                 in_stage_for: clock.in_stage_for(now),
