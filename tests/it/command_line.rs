@@ -171,12 +171,21 @@ fn every_spelling_starts_it() {
     for spelling in spellings {
         let mut command = command();
         command.args(spelling.iter().map(|word| e(word)));
-        let process = Process::start(command);
+        let mut process = Process::start(command);
         let line = process
             .out
             .wait("starting on", |line| line.contains("starting on: "));
         let mut client = crate::common::client::Client::connect(started_on(&line));
-        assert_eq!(client.get("/").status(), 200, "{spelling:?}");
+        client.request("GET /", "");
+        let answer = client.try_response_to("GET");
+        assert_eq!(
+            answer.map(|answer| answer.status()),
+            Ok(200),
+            "{spelling:?}: exited {:?}, log {:?}, stderr {:?}",
+            process.exited(),
+            process.out.all(),
+            process.err.all()
+        );
     }
 }
 

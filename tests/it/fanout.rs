@@ -219,7 +219,8 @@ fn fifty_requests_past_a_slow_endpoint_take_no_time() {
         );
     }
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Less than one on a quiet machine. Waiting for the slow endpoint would make it fifty.
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 #[test]
@@ -239,7 +240,8 @@ fn nothing_is_left_behind_by_losers_of_every_kind() {
         assert_eq!(client.get("/").body(), "well");
     }
     let took = begun.elapsed();
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    // Waiting for a connect time-out would make it a quarter of an hour.
+    assert!(took < Duration::from_secs(60), "{took:?}");
 
     // A leak would be one in three hundred; two more are the pool's business.
     eventually("threads", || proxy.threads(), |&now| now <= threads + 2);

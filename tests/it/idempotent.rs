@@ -49,7 +49,7 @@ fn a_post_is_never_seen_twice_whatever_fails() {
             let second = Backend::untouched();
             let mut builder = Proxy::serial(&[&first, &second])
                 .flag("-idempotent-only", "true")
-                .flag("-per-try-timeout", "150ms")
+                .flag("-per-try-timeout", "300ms")
                 .flag("-workers", "4");
             for (name, value) in flags {
                 builder = builder.flag(name, value);
@@ -60,6 +60,8 @@ fn a_post_is_never_seen_twice_whatever_fails() {
                 .enumerate()
             {
                 assert_eq!(ask(&mut proxy.client(), "POST", body), 500, "{what}");
+                // Of an early step it may take note after the client has been answered.
+                first.wait_for_calls(number + 1);
                 assert_eq!(first.calls(), number + 1, "{what} {flags:?}");
                 assert_eq!(second.connections(), 0, "{what} {flags:?}");
             }

@@ -38,7 +38,7 @@ fn rotate_begins_with_the_next_one_each_time_and_goes_on_from_there() {
 
 #[test]
 fn fastest_moves_to_the_quicker_endpoint() {
-    let slow = Backend::always(status(200).body("slow").delayed(Duration::from_millis(40)));
+    let slow = Backend::always(status(200).body("slow").delayed(Duration::from_millis(150)));
     let quick = Backend::always(status(200).body("quick"));
     let proxy = Proxy::serial(&[&slow, &quick])
         .flag("-order", "fastest")
