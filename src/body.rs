@@ -2,7 +2,7 @@
 //!
 //! It is read before the first attempt: each endpoint gets the same, and a client that
 //! breaks off causes no call. It is kept in memory up to 1 MiB, beyond that in an
-//! unnamed temporary file; every attempt reads its own view of it.
+//! unnamed temporary file; every attempt reads it at its own pace.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -44,43 +44,25 @@ impl Body {
         }
     }
 
-    /// A view of its own on the body, from its start.
-    #[must_use]
-    pub fn reader(&self) -> BodyView<'_> {
-        BodyView {
-            body: self,
-            position: 0,
-        }
-    }
-}
-
-/// Reads a body once through. Ends with an error where the file is shorter than it
-/// was: ureq would wait for the rest for ever.
-#[derive(Debug)]
-pub struct BodyView<'a> {
-    body: &'a Body,
-    position: u64,
-}
-
-impl Read for BodyView<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let amount = match self.body {
-            Body::None => 0,
-            Body::Memory(bytes) => {
-                let position = usize::try_from(self.position).unwrap_or(usize::MAX);
-                bytes.get(position..).unwrap_or_default().read(buffer)?
+    /// Reads what stands at `position`, as much as there is and fits; 0 bytes at the end.
+    ///
+    /// # Errors
+    /// The file is shorter than it was: its end is not that of the body.
+    pub fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::None => Ok(0),
+            Self::Memory(bytes) => {
+                let position = usize::try_from(position).unwrap_or(usize::MAX);
+                bytes.get(position..).unwrap_or_default().read(buffer)
             }
-            Body::File(file, length) => {
-                let amount = file.read_at(buffer, self.position)?;
-                if amount == 0 && self.position < *length && !buffer.is_empty() {
+            Self::File(file, length) => match file.read_at(buffer, position)? {
+                0 if position < *length && !buffer.is_empty() => {
                     let reason = "the temporary file of the request body was cut short";
-                    return Err(io::Error::other(reason));
+                    Err(io::Error::other(reason))
                 }
-                amount
-            }
-        };
-        self.position += amount as u64;
-        Ok(amount)
+                amount => Ok(amount),
+            },
+        }
     }
 }
 
@@ -227,10 +209,15 @@ pub fn body_too_large(max_body: u64) -> Refusal {
 mod tests {
     use super::*;
 
-    fn read_all(body: &Body) -> Vec<u8> {
+    fn read_all(body: &Body) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        body.reader().read_to_end(&mut bytes).unwrap();
-        bytes
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match body.read_at(bytes.len() as u64, &mut buffer)? {
+                0 => return Ok(bytes),
+                amount => bytes.extend_from_slice(&buffer[..amount]),
+            }
+        }
     }
 
     #[test]
@@ -242,8 +229,8 @@ mod tests {
             let body = store.finish();
             assert_eq!(matches!(body, Body::File(..)), length > IN_MEMORY);
             assert_eq!(body.length(), Some(length as u64));
-            assert!(read_all(&body) == bytes);
-            assert!(read_all(&body) == bytes);
+            assert!(read_all(&body).unwrap() == bytes);
+            assert!(read_all(&body).unwrap() == bytes);
         }
     }
 
@@ -254,7 +241,7 @@ mod tests {
         let body = store.finish();
         let Body::File(file, _) = &body else { panic!() };
         file.set_len(10).unwrap();
-        assert!(body.reader().read_to_end(&mut Vec::new()).is_err());
+        assert!(read_all(&body).is_err());
     }
 
     #[test]

@@ -146,13 +146,26 @@ impl Control {
 
     /// Waits until `socket` is ready for one of `events`, and tells for which.
     pub fn wait(&self, socket: &TcpStream, events: PollFlags) -> Result<PollFlags, Failure> {
-        let (at, timeout) = self.limit().instant();
+        self.wait_until(socket, events, None)
+    }
+
+    /// The same, but not longer than until `at`; then it is ready for nothing.
+    pub fn wait_until(
+        &self,
+        socket: &TcpStream,
+        events: PollFlags,
+        at: Option<Instant>,
+    ) -> Result<PollFlags, Failure> {
+        let (end, timeout) = self.limit().instant();
+        let first = at.map_or(end, |at| at.min(end));
         let mut fds = [PollFd::from_borrowed_fd(socket.as_fd(), events)];
-        if wait_until(&mut fds, at)? {
-            self.check()?;
+        let ready = wait_until(&mut fds, first)?;
+        self.check()?;
+        if ready {
             Ok(fds[0].revents())
+        } else if first < end {
+            Ok(PollFlags::empty())
         } else {
-            self.check()?;
             Err(Failure::Timeout(timeout))
         }
     }

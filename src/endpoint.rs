@@ -1,8 +1,8 @@
 //! One endpoint: its ureq agent, and the attempt to get an answer from it.
 //!
 //! An [`Answer`] is a complete response head with the body still to be read. ureq is
-//! told the shape of the message only (GET, HEAD, or POST where there is a body):
-//! the real request head goes out in place of its own (see [`crate::transport`]).
+//! told only whether the request is a HEAD, so that it knows what the answer looks
+//! like: the real request goes out in place of its own (see [`crate::transport`]).
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use ureq::Agent;
 use ureq::http::Uri;
-use ureq::{Agent, AsSendBody, SendBody};
 
 use crate::body::Body;
 use crate::control::{Control, Limit};
@@ -165,49 +165,27 @@ impl Endpoint {
         control: &Arc<Control>,
         fresh: bool,
     ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, Seen) {
-        let length = request.body.length();
-        let has_body = length.is_some_and(|length| length > 0);
         let call = Call {
             control: Arc::clone(control),
-            head: forward::request_head(request.head, &self.url, self.host, length),
-            has_body,
+            head: forward::request_head(request.head, &self.url, self.host, request.body.length()),
+            body: request.body.clone(),
             fresh,
             seen: Seen::default(),
         };
-        let (result, seen) = transport::run(call, || self.call_ureq(request, has_body));
+        let (result, seen) = transport::run(call, || {
+            let origin = self.origin.clone();
+            if request.head.method == "HEAD" {
+                self.agent.head(origin).call()
+            } else {
+                self.agent.get(origin).call()
+            }
+        });
         let seen = seen.unwrap_or_default();
         let result = result.map_err(|error| match control.check() {
             Err(cancelled) => cancelled,
             Ok(()) => failure(error, &seen),
         });
         (result, seen)
-    }
-
-    fn call_ureq(
-        &self,
-        request: Outgoing<'_>,
-        has_body: bool,
-    ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
-        let origin = self.origin.clone();
-        let is_head = request.head.method == "HEAD";
-        if !has_body {
-            return if is_head {
-                self.agent.head(origin).call()
-            } else {
-                self.agent.get(origin).call()
-            };
-        }
-        let length = request.body.length().unwrap_or_default();
-        let mut view = request.body.reader();
-        let mut body = SendBody::from_reader(&mut view);
-        let builder = if is_head {
-            self.agent.head(origin).force_send_body()
-        } else {
-            self.agent.post(origin)
-        };
-        builder
-            .header("content-length", length)
-            .send(body.as_body())
     }
 }
 

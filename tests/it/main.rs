@@ -18,6 +18,7 @@ mod commit;
 mod connections;
 mod cooldown;
 mod dummy;
+mod early;
 mod exhausted;
 mod failures;
 mod fanout;
