@@ -635,16 +635,27 @@ impl HeadTap {
     /// would do it too, but fails on a `100 Continue` with headers. A 101 stays: it
     /// is an answer to the `Upgrade` that is never sent, and no usable one.
     fn skip_interim(&mut self) {
-        while let Some(length) = interim_head(self.inner.input()) {
-            self.inner.input_consume(length);
+        loop {
+            let input = self.inner.input();
+            // RFC 9112 2.2: empty lines in front are tolerated, in front of any head.
+            let blank = input.iter().take_while(|byte| b"\r\n".contains(byte));
+            match (blank.count(), interim_head(input)) {
+                (0, None) => return,
+                (0, Some(length)) | (length, _) => self.inner.input_consume(length),
+            }
         }
     }
 }
 
-/// The length of the head at the start of `input`, if it is complete.
+/// The length of the head at the start of `input`, if it is complete. As in ureq's
+/// parser, a bare LF ends a line, too (RFC 9112 2.2).
 fn head_end(input: &[u8]) -> Option<usize> {
-    let end = input.windows(4).position(|window| window == b"\r\n\r\n")?;
-    Some(end + 4)
+    let mut line_ends = (1..).zip(input).filter(|(_, byte)| **byte == b'\n');
+    line_ends.find_map(|(end, _)| match input.get(end..) {
+        Some([b'\n', ..]) => Some(end + 1),
+        Some([b'\r', b'\n', ..]) => Some(end + 2),
+        _ => None,
+    })
 }
 
 /// A final answer that is no success: the endpoint does not want the body.
@@ -729,9 +740,12 @@ mod tests {
 
     #[test]
     fn an_interim_head_is_told_from_an_answer() {
-        let table: [(&[u8], Option<usize>); 7] = [
+        let table: [(&[u8], Option<usize>); 10] = [
             (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200", Some(25)),
             (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", Some(37)),
+            (b"HTTP/1.1 102 P\n\nHTTP/1.1 200 OK\r\n\r\n", Some(16)),
+            (b"HTTP/1.1 103 P\nLink: x\r\n\nHTTP", Some(25)),
+            (b"HTTP/1.1 103 P\r\nLink: x\n\r\nHTTP", Some(26)),
             (b"HTTP/1.1 100 Continue\r\n", None),
             (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", None),
             (b"HTTP/1.1 200 OK\r\n\r\n", None),

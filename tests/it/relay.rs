@@ -321,6 +321,11 @@ fn interim_responses_do_not_stand_for_the_answer() {
         "HTTP/1.1 100 Continue\r\nX-A: b\r\n\r\n",
         "HTTP/1.1 102 Processing\r\n\r\n",
         "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n",
+        // Bare LF and empty lines in front are tolerated, as in a final head.
+        "HTTP/1.1 100 Continue\n\n",
+        "HTTP/1.1 103 Early Hints\nLink: </a>\n\n",
+        "HTTP/1.1 103 Early Hints\nLink: </a>\r\n\n\r\n\n",
+        "\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </b>\r\n\r\n",
     ];
     for interim in interims {
