@@ -165,16 +165,18 @@ impl Endpoint {
         control: &Arc<Control>,
         fresh: bool,
     ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, Seen) {
+        let is_head = request.head.method == "HEAD";
         let call = Call {
             control: Arc::clone(control),
             head: forward::request_head(request.head, &self.url, self.host, request.body.length()),
             body: request.body.clone(),
+            has_chunks: if is_head { |_| false } else { has_chunks },
             fresh,
             seen: Seen::default(),
         };
         let (result, seen) = transport::run(call, || {
             let origin = self.origin.clone();
-            if request.head.method == "HEAD" {
+            if is_head {
                 self.agent.head(origin).call()
             } else {
                 self.agent.get(origin).call()
@@ -328,6 +330,13 @@ fn check_codings(head: &ResponseHead) -> Result<(), Failure> {
 fn transfer_codings(head: &ResponseHead) -> impl Iterator<Item = &[u8]> {
     elements(&head.headers, "Transfer-Encoding")
         .filter(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether a chunked body follows this head, if it is not the answer to a HEAD.
+fn has_chunks(head: &[u8]) -> bool {
+    parse_head(head).is_some_and(|head| {
+        !matches!(head.status, 204 | 304) && transfer_codings(&head).next().is_some()
+    })
 }
 
 /// RFC 9112 6.3. ureq goes by the same rules, and has refused what contradicts itself.

@@ -25,6 +25,7 @@ pub mod dispatch;
 pub mod endpoint;
 pub mod forward;
 
+pub mod chunked;
 pub mod control;
 pub mod dial;
 pub mod failure;

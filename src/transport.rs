@@ -12,6 +12,8 @@
 //! - **A strict end.** Only an orderly end is one: a reset, or TLS that ends without
 //!   `close_notify`, is an error even where the body has no length (RFC 9112 6.3,
 //!   RFC 8446 6.1).
+//! - **Chunks as they should be.** A chunked body passes through [`Chunks`] before ureq
+//!   sees it.
 //! - **Both directions at once.** ureq sends first and reads then; it is told nothing
 //!   of the body, which is sent from here, whenever input is waited for. An answer
 //!   that comes early is taken in at once and held back while the endpoint goes on
@@ -43,6 +45,7 @@ use ureq::unversioned::transport::{
 };
 
 use crate::body::Body;
+use crate::chunked::Chunks;
 use crate::control::Control;
 use crate::dial::dial;
 use crate::failure::{Failure, Timeout, describe};
@@ -68,6 +71,8 @@ pub struct Call {
     pub head: Vec<u8>,
     /// What follows the head.
     pub body: Body,
+    /// Tells from an answer's head whether a chunked body follows.
+    pub has_chunks: fn(&[u8]) -> bool,
     /// Dial; do not take a connection from the pool.
     pub fresh: bool,
     /// What came of it.
@@ -246,15 +251,22 @@ impl Transport for Connection {
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
         loop {
+            self.buffers.check_chunks().map_err(Failure::into_io)?;
             let amount = match self.receive().map_err(Failure::into_io)? {
                 Received::Bytes(amount) => amount,
-                Received::End => return Ok(false),
+                Received::End => {
+                    self.buffers.check_end().map_err(Failure::into_io)?;
+                    return Ok(false);
+                }
                 Received::Stall => return Ok(true),
             };
-            self.buffers.inner.input_appended(amount);
             if !self.buffers.waiting_for_head {
-                return Ok(true);
+                if self.buffers.append(amount) {
+                    return Ok(true);
+                }
+                continue;
             }
+            self.buffers.inner.input_appended(amount);
             with_call(|call| call.seen.received = true);
             self.buffers.skip_interim();
             if !self.holds_back() {
@@ -307,6 +319,7 @@ impl Connection {
             taken: Instant::now(),
         });
         self.buffers.waiting_for_head = true;
+        self.buffers.chunks = None;
         Ok(())
     }
 
@@ -621,6 +634,8 @@ impl Link {
 struct HeadTap {
     inner: LazyBuffers,
     waiting_for_head: bool,
+    /// How far a chunked body has come.
+    chunks: Option<Chunks>,
 }
 
 impl HeadTap {
@@ -628,7 +643,39 @@ impl HeadTap {
         Self {
             inner: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
             waiting_for_head: false,
+            chunks: None,
         }
+    }
+
+    /// Appends the first `amount` bytes of the free part, or what is left of them when
+    /// chunk extensions and trailers have been cut out. False if that is nothing: ureq
+    /// would take it for the end.
+    fn append(&mut self, amount: usize) -> bool {
+        let free = self.inner.input_append_buf();
+        let left = match (&mut self.chunks, free.get_mut(..amount)) {
+            (Some(chunks), Some(piece)) => chunks.pass(piece),
+            _ => amount,
+        };
+        self.inner.input_appended(left);
+        left > 0
+    }
+
+    /// All that was right with the chunks has been taken out before this is asked.
+    fn check_chunks(&self) -> Result<(), Failure> {
+        match self.chunks.as_ref().and_then(Chunks::fault) {
+            Some(fault) => Err(Failure::Broken(fault.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// The endpoint has closed: a chunked body must have ended.
+    fn check_end(&self) -> Result<(), Failure> {
+        if self.chunks.as_ref().is_none_or(Chunks::have_ended) {
+            return Ok(());
+        }
+        self.check_chunks()?;
+        let reason = "connection closed in the middle of the answer";
+        Err(Failure::Broken(reason.to_owned()))
     }
 
     /// Drops complete interim answers (RFC 9110 15.2), which nobody asked for. ureq
@@ -693,19 +740,29 @@ impl Buffers for HeadTap {
 
     /// The first bytes that ureq takes are the head of the final answer, whole.
     fn input_consume(&mut self, amount: usize) {
-        if self.waiting_for_head && amount > 0 {
-            self.waiting_for_head = false;
-            let (head, rest) = self
-                .inner
-                .input()
-                .split_at_checked(amount)
-                .unwrap_or_default();
-            with_call(|call| {
-                call.seen.head = Some(head.to_vec());
-                call.seen.body_begun = !rest.is_empty();
-            });
+        if !self.waiting_for_head || amount == 0 {
+            return self.inner.input_consume(amount);
         }
-        self.inner.input_consume(amount);
+        self.waiting_for_head = false;
+        let input = self.inner.input();
+        let (head, rest) = input.split_at_checked(amount).unwrap_or_default();
+        let has_chunks = with_call(|call| {
+            call.seen.head = Some(head.to_vec());
+            call.seen.body_begun = !rest.is_empty();
+            (call.has_chunks)(head)
+        });
+        if has_chunks != Some(true) {
+            return self.inner.input_consume(amount);
+        }
+        // What came together with the head goes the way of what follows.
+        self.chunks = Some(Chunks::new());
+        let rest = rest.to_vec();
+        self.inner.input_consume(amount + rest.len());
+        let free = self.inner.input_append_buf();
+        if let Some(free) = free.get_mut(..rest.len()) {
+            free.copy_from_slice(&rest);
+            self.append(rest.len());
+        }
     }
 
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {

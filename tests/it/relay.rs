@@ -194,14 +194,89 @@ fn every_framing_of_every_size_arrives_byte_for_byte() {
     }
 }
 
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 #[test]
 fn chunk_extensions_and_trailers_do_not_get_into_the_body() {
-    let backend = Backend::replies([raw(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n\
-         3;a=b\r\nabc\r\n002\r\nde\r\n0\r\nX-T: 1\r\n\r\n",
-    )]);
+    let x = |number| "x".repeat(number);
+    let bodies = [
+        "3;a=b\r\nabc\r\n002\r\nde\r\n0\r\nX-T: 1\r\n\r\n".to_owned(),
+        // As some object stores sign what they send.
+        format!(
+            "5;chunk-signature={}\r\nabcde\r\n0;chunk-signature={0}\r\n\r\n",
+            x(64)
+        ),
+        format!("3 ; a=\"{}\"\r\nabc\r\n2;{0}\r\nde\r\n0\r\n\r\n", x(4000)),
+        format!("5\r\nabcde\r\n0\r\nX-T: {}\r\nX-U: 2\r\n\r\n", x(50_000)),
+    ];
+    for body in bodies {
+        let all_at_once = [Act::Send((CHUNKED.to_owned() + &body).into_bytes())];
+        let moment = Act::Pause(Duration::from_millis(5));
+        let head_alone = [send(CHUNKED), moment, send(&body)];
+        let pieces = body.as_bytes().chunks(1 + body.len() / 100).map(send);
+        let in_pieces = [send(CHUNKED)].into_iter().chain(pieces);
+        let backend =
+            Backend::replies([script(all_at_once), script(head_alone), script(in_pieces)]);
+        let proxy = Proxy::serial(&[&backend]).start();
+        for n in 0..3 {
+            assert_eq!(
+                proxy.get_and_settle(&format!("/{n}")).body(),
+                "abcde",
+                "{body}"
+            );
+        }
+        // Nothing of it is left in the way of the next answer.
+        assert_eq!(backend.connections(), 1, "{body}");
+    }
+}
+
+#[test]
+fn chunks_that_are_none_are_a_break_and_never_an_end() {
+    let x = |number| "x".repeat(number);
+    let bodies = [
+        "+2\r\nok\r\n0\r\n\r\n".to_owned(),
+        "0x2\r\nok\r\n0\r\n\r\n".to_owned(),
+        " 2\r\nok\r\n0\r\n\r\n".to_owned(),
+        "2 2\r\nok\r\n0\r\n\r\n".to_owned(),
+        ";a=b\r\nok\r\n0\r\n\r\n".to_owned(),
+        "10000000000000002\r\nok\r\n0\r\n\r\n".to_owned(),
+        "2\nok\r\n0\r\n\r\n".to_owned(),
+        "2;a\nok\r\n0\r\n\r\n".to_owned(),
+        "2\r\nok0\r\n\r\n".to_owned(),
+        "2\r\nok\n0\r\n\r\n".to_owned(),
+        "2\r\nok\r\n0\n\n".to_owned(),
+        format!("2;{}\r\nok\r\n0\r\n\r\n", x(5000)),
+        format!("2\r\nok\r\n0\r\nX-T: {}\r\n\r\n", x(70_000)),
+    ];
+    // Each of them on a connection that stays open, and a whole one that breaks off.
+    let hangs = bodies.iter().map(|body| (body.as_str(), Act::Hang));
+    let breaks = [
+        "2",
+        "2;a",
+        "2\r\nok",
+        "2\r\nok\r\n",
+        "2\r\nok\r\n0",
+        "2\r\nok\r\n0\r\n",
+    ];
+    let breaks = breaks.into_iter().chain(["2\r\nok\r\n0\r\nX: y\r\n"]);
+    for (body, end) in hangs.chain(breaks.map(|body| (body, Act::Close))) {
+        let backend = Backend::replies([script([send(CHUNKED), send(body), end])]);
+        let proxy = Proxy::serial(&[&backend]).start();
+        let answer = proxy.get("/");
+        assert_eq!(answer.status(), 200, "{body:?}");
+        assert_ne!(answer.end, End::Complete, "{body:?}");
+    }
+}
+
+#[test]
+fn what_follows_the_last_chunk_is_not_the_next_answer() {
+    let answer =
+        CHUNKED.to_owned() + "2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    let backend = Backend::replies([raw(answer), status(200).body("next")]);
     let proxy = Proxy::serial(&[&backend]).start();
-    assert_eq!(proxy.get("/").body(), "abcde");
+    assert_eq!(proxy.get_and_settle("/1").body(), "ok");
+    assert_eq!(proxy.get("/2").body(), "next");
+    assert_eq!(backend.connections(), 2);
 }
 
 #[test]
