@@ -42,8 +42,9 @@ pub fn client_config(
 }
 
 /// The usual verification, and one thing more: a certificate that has been given as
-/// trusted is trusted when a server shows it itself, though it is an authority's. That
-/// is what `openssl req -x509` makes, and what curl and browsers accept.
+/// trusted is trusted when a server shows it itself, be it an authority's (that is what
+/// `openssl req -x509` makes) or one whose authority is not trusted or not known. curl
+/// and browsers accept them, too. Validity, purpose and name are checked all the same.
 #[derive(Debug)]
 struct Verifier {
     usual: Arc<WebPkiServerVerifier>,
@@ -77,6 +78,9 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let is_trusted = self.trusted.iter().any(|trusted| trusted == end_entity);
+        // Then it is of no interest who has signed it, nor what is wrong with them.
+        let intermediates = if is_trusted { &[] } else { intermediates };
         let result = self.usual.verify_server_cert(
             end_entity,
             intermediates,
@@ -85,11 +89,11 @@ impl ServerCertVerifier for Verifier {
             now,
         );
         match result {
-            // The validity is what is checked first: any other kind of error means that
-            // the certificate is valid now.
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.trusted.iter().any(|trusted| trusted == end_entity) =>
-            {
+            // The certificate's own validity and purpose are checked first: these errors
+            // mean that there is nothing wrong with them.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::Other(_),
+            )) if is_trusted => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }

@@ -176,6 +176,60 @@ fn a_self_signed_certificate_is_trusted_when_it_is_given_and_for_its_own_name_on
     proxy.wait_for_log("from an unknown authority");
 }
 
+#[test]
+fn a_certificate_that_an_authority_has_signed_is_trusted_when_it_is_given_itself() {
+    let authority = Authority::new("not given");
+    let given = authority.issue(&["127.0.0.1"]);
+    let others = authority.issue(&["127.0.0.1"]);
+    let table = [
+        (&given, &given, "served in"),
+        (
+            &given,
+            &given.showing_its_authority(&authority),
+            "served in",
+        ),
+        (
+            &given,
+            &others,
+            "the endpoint's certificate is from an unknown authority",
+        ),
+        (
+            &authority.issue(&["elsewhere.example"]),
+            &given,
+            "the endpoint's certificate is from an unknown authority",
+        ),
+    ];
+    for (trusted, shown, words) in table {
+        look(trusted, shown, words);
+    }
+    let expired = authority.issue_expired(&["127.0.0.1"]);
+    look(&expired, &expired, "the endpoint's certificate has expired");
+    let elsewhere = authority.issue(&["elsewhere.example"]);
+    look(
+        &elsewhere,
+        &elsewhere,
+        "the endpoint's certificate is not valid for 127.0.0.1",
+    );
+}
+
+/// What the log says of an endpoint that shows a certificate, if this one is given as trusted.
+fn look(trusted: &Identity, shown: &Identity, words: &str) {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("trusted.pem");
+    fs::write(&file, trusted.certificate_pem()).unwrap();
+    let good = words == "served in";
+    let backend = Backend::tls(shown, good.then(|| status(200)));
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-ca-file", file.to_str().unwrap())
+        .start();
+    assert_eq!(
+        proxy.get("/").status(),
+        if good { 200 } else { 500 },
+        "{words}"
+    );
+    proxy.wait_for_log(words);
+}
+
 /// Shows the endpoints this certificate.
 fn showing(builder: Builder, directory: &TempDir, identity: &Identity) -> Builder {
     let file = directory.path().join("client.pem");

@@ -101,6 +101,17 @@ impl Identity {
         }
     }
 
+    /// As a server: with the authority's certificate behind its own.
+    pub fn showing_its_authority(&self, authority: &Authority) -> Self {
+        let authority = authority.certificate.der().clone();
+        Self {
+            chain: vec![self.chain[0].clone(), authority],
+            key: KeyPair::from_pem(&self.key.serialize_pem()).unwrap(),
+            clients_of: None,
+            versions: self.versions.clone(),
+        }
+    }
+
     /// As a server: clients must have a certificate of this authority.
     pub fn asking(mut self, authority: &Authority) -> Self {
         self.clients_of = Some(authority.certificate.der().clone());
