@@ -18,6 +18,7 @@ use std::time::Duration;
 use argh::FromArgs;
 
 use crate::config::{HedgeAfter, OnExhausted, Order};
+use crate::endpoint_url::masked;
 use crate::go_duration::GoDuration;
 
 /// One flag, as the rewriting and the usage need it.
@@ -628,19 +629,23 @@ pub enum UsageError {
 
 #[allow(clippy::unnecessary_debug_formatting)] // The bytes that are not UTF-8 must show.
 impl fmt::Display for UsageError {
+    /// Any word may be an endpoint's URL that has gone astray: passwords are masked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stray(word) => write!(
                 f,
-                "stray argument {word:?} (everything is a flag here: -NAME VALUE or -NAME=VALUE)"
+                "stray argument {:?} (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
+                masked_word(word)
             ),
             Self::Malformed(word) => {
                 write!(
                     f,
-                    "{word:?} is not a flag (write -NAME VALUE or -NAME=VALUE)"
+                    "{:?} is not a flag (write -NAME VALUE or -NAME=VALUE)",
+                    masked_word(word)
                 )
             }
             Self::Unknown(typed) => {
+                let typed = masked_word(typed);
                 let typed = typed.escape_debug();
                 write!(f, "unknown flag {typed} (the usage below lists them all)")
             }
@@ -659,14 +664,39 @@ impl fmt::Display for UsageError {
                 flag,
                 value,
                 reason,
-            } => write!(f, "-{flag}: {value:?} {reason}"),
-            Self::NotUtf8(word) => write!(f, "argument {word:?} is not valid UTF-8"),
+            } => write!(f, "-{flag}: {:?} {reason}", masked_word(value)),
+            Self::NotUtf8(word) => {
+                let text = word.to_string_lossy();
+                let masked = masked_word(&text);
+                if masked == text {
+                    write!(f, "argument {word:?} is not valid UTF-8")
+                } else {
+                    write!(f, "argument {masked:?} is not valid UTF-8")
+                }
+            }
             Self::Other(text) => write!(f, "{}", text.trim().escape_debug()),
         }
     }
 }
 
 impl std::error::Error for UsageError {}
+
+/// A word fit to be printed, also where a blank has cut a URL in two: `http://me:pass` is
+/// more likely to be half of one than to have a port like that.
+fn masked_word(word: &str) -> String {
+    let masked = masked(word);
+    let Some((scheme, rest)) = masked.split_once("://") else {
+        return masked;
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    match authority.split_once(':') {
+        Some((_, port)) if !authority.contains(['@', '[']) && !is_port(port) => {
+            format!("{scheme}://***")
+        }
+        _ => masked,
+    }
+}
 
 /// Reads a command line: everything after the program's name.
 pub fn parse<T: FromArgs>(

@@ -16,7 +16,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::cli::Args;
 use crate::clients::limits::Limits;
-use crate::endpoint_url::{EndpointUrl, EndpointUrlError, check_host_name};
+use crate::endpoint_url::{EndpointUrl, EndpointUrlError, check_host_name, masked, parse_list};
 use crate::forward::HostRule;
 use crate::pem::{self, PemFileError};
 
@@ -168,7 +168,8 @@ pub enum LogDestination {
 impl Config {
     /// Checks the flags and everything they refer to.
     pub fn from_args(args: &Args) -> Result<Self, ConfigError> {
-        let endpoints = endpoints(args.endpoints.as_deref().ok_or(ConfigError::NoEndpoints)?)?;
+        let endpoints = args.endpoints.as_deref().ok_or(ConfigError::NoEndpoints)?;
+        let endpoints = parse_list(endpoints).map_err(ConfigError::Endpoint)?;
         let path = |text: &Option<String>| {
             let text = text.as_deref().filter(|text| !text.is_empty());
             text.map(PathBuf::from)
@@ -271,7 +272,14 @@ impl fmt::Display for ConfigError {
             Self::Address(error) => write!(f, "-address: {error}"),
             Self::Terminal(error) => write!(f, "-terminal-responses: {error}"),
             Self::PemFile { flag, path, reason } => {
-                write!(f, "-{flag}: {:?} {reason}", path.to_string_lossy())
+                let path = path.to_string_lossy();
+                // A path may have an `@` in it; a URL that stands here by mistake is masked.
+                let path = if path.contains("://") {
+                    masked(&path).into()
+                } else {
+                    path
+                };
+                write!(f, "-{flag}: {path:?} {reason}")
             }
             Self::NoClientKey => f.write_str(
                 "-client-key is missing (-client-cert needs it; the file may be the same)",
@@ -303,12 +311,6 @@ fn mode(args: &Args) -> Result<Mode, ConfigError> {
             budget: args.hedge_budget,
         })),
     }
-}
-
-fn endpoints(text: &str) -> Result<Vec<EndpointUrl>, ConfigError> {
-    text.split(',')
-        .map(|part| part.parse().map_err(ConfigError::Endpoint))
-        .collect()
 }
 
 /// Wraps the error of a file that a flag names.
@@ -397,17 +399,17 @@ impl fmt::Display for ListenAddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const REMEDY: &str = "(write :8080, localhost:8080 or [::1]:8080)";
         match self {
-            Self::NoPort(text) => write!(f, "{text:?} has no port {REMEDY}"),
+            Self::NoPort(text) => write!(f, "{:?} has no port {REMEDY}", masked(text)),
             Self::Port(text) => write!(
                 f,
-                "{text:?} has a port that is not a number from 0 to 65535 {REMEDY}"
+                "{:?} has a port that is not a number from 0 to 65535 {REMEDY}",
+                masked(text)
             ),
-            Self::Host(text) => {
-                write!(
-                    f,
-                    "{text:?} has neither a host name nor an address {REMEDY}"
-                )
-            }
+            Self::Host(text) => write!(
+                f,
+                "{:?} has neither a host name nor an address {REMEDY}",
+                masked(text)
+            ),
         }
     }
 }
@@ -508,7 +510,7 @@ impl fmt::Display for TerminalSetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use TerminalSetErrorKind as Kind;
         let Self { part, whole, kind } = self;
-        write!(f, "part {part:?} of {whole:?} ")?;
+        write!(f, "part {:?} of {:?} ", masked(part), masked(whole))?;
         match kind {
             Kind::Empty => f.write_str("is empty (write 200 for a class, 404-404 for a range)"),
             Kind::NotANumber if part.contains('-') => {

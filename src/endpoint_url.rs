@@ -159,6 +159,8 @@ pub enum EndpointUrlErrorKind {
     Character(char),
     /// A per cent sign in the user information without two hexadecimal digits.
     UserInformation,
+    /// A comma in the user information, which has cut the URL in two.
+    Comma,
 }
 
 impl EndpointUrlError {
@@ -212,6 +214,10 @@ impl fmt::Display for EndpointUrlError {
                 "{shown:?} has a % in its user information without two hexadecimal digits \
                  (a % itself is written %25)"
             ),
+            Kind::Comma => write!(
+                f,
+                "{shown:?} has a comma in its user information (a comma inside a URL is written %2C)"
+            ),
         }
     }
 }
@@ -224,10 +230,41 @@ impl FromStr for EndpointUrl {
     fn from_str(text: &str) -> Result<Self, EndpointUrlError> {
         let text = text.trim();
         parse(text).map_err(|kind| EndpointUrlError {
-            shown: masked_up_to_last_at(text),
+            shown: masked(text),
             kind,
         })
     }
+}
+
+/// Reads a list of URLs with commas between them; at least one.
+///
+/// # Errors
+/// What is wrong with the first one that is not an endpoint's URL.
+pub fn parse_list(text: &str) -> Result<Vec<EndpointUrl>, EndpointUrlError> {
+    let parts: Vec<&str> = text.split(',').collect();
+    let read = |(index, part): (usize, &&str)| {
+        let url = part.parse();
+        url.map_err(|error| cut_in_pieces(&parts, index).unwrap_or(error))
+    };
+    parts.iter().enumerate().map(read).collect()
+}
+
+/// The complaint about a URL that commas in its user information have cut, if the part at
+/// `index` is a piece of one: no piece by itself tells what of it is a password.
+fn cut_in_pieces(parts: &[&str], index: usize) -> Option<EndpointUrlError> {
+    let begins = |part: &&str| {
+        let part = part.trim_start().to_ascii_lowercase();
+        part.starts_with("http://") || part.starts_with("https://")
+    };
+    let (before, behind) = parts.split_at_checked(index + 1)?;
+    let first = before.iter().rposition(begins).unwrap_or(0);
+    let end = behind.iter().position(begins).unwrap_or(behind.len());
+    let pieces = parts.get(first..before.len() + end)?;
+    let cut = pieces.iter().skip(1).any(|piece| piece.contains('@'));
+    cut.then(|| EndpointUrlError {
+        shown: masked(pieces.join(",").trim()),
+        kind: EndpointUrlErrorKind::Comma,
+    })
 }
 
 fn parse(text: &str) -> Result<EndpointUrl, EndpointUrlErrorKind> {
@@ -382,12 +419,16 @@ fn percent_decoded(text: &str) -> Result<Vec<u8>, EndpointUrlErrorKind> {
     Ok(decoded)
 }
 
-/// The text of a URL that could not be read, fit to be printed.
+/// A text that may be a URL, fit to be printed.
 ///
 /// Where its user information ends is anybody's guess (`http://me:pa/ss@host`), so
 /// everything up to the last `@` goes.
-fn masked_up_to_last_at(text: &str) -> String {
-    let start = text.find("://").map_or(0, |at| at + "://".len());
+#[must_use]
+pub fn masked(text: &str) -> String {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let start = scheme
+        .filter(|scheme| !scheme.contains('@'))
+        .map_or(0, |scheme| scheme.len() + "://".len());
     let (scheme, rest) = text.split_at(start);
     match rest.rsplit_once('@') {
         Some((_, host)) => format!("{scheme}***@{host}"),
@@ -561,6 +602,37 @@ mod tests {
             assert!(!message.contains("sec"), "{message}");
             assert!(message.contains("***@"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_comma_in_user_information_is_found_out_and_masked() {
+        for (list, shown) in [
+            ("http://me:sec,ret@host/", "http://***@host/"),
+            ("http://me:80,sec,ret@host", "http://***@host"),
+            (
+                "http://a, http://me:sec,ret@host:1 ,http://b",
+                "http://***@host:1",
+            ),
+            ("HTTP://a:1,HTTPS://s,e,c@host,http://b", "HTTPS://***@host"),
+            ("http://me:x@sec,ret@host", "http://***@host"),
+        ] {
+            let error = parse_list(list).unwrap_err();
+            assert_eq!(error.kind(), &Kind::Comma, "{list}");
+            let message = error.to_string();
+            assert!(
+                message.starts_with(&format!("{shown:?} has a comma")),
+                "{message}"
+            );
+            assert!(message.contains("%2C"), "{message}");
+        }
+        for (list, kind) in [
+            ("http://a:b,http://me:pw@host", Kind::Port),
+            ("http://me:pw@host,host", Kind::NoScheme),
+            ("http://a/x@y,", Kind::Empty),
+        ] {
+            assert_eq!(parse_list(list).unwrap_err().kind(), &kind, "{list}");
+        }
+        assert_eq!(parse_list("http://a,http://me:pw@b").unwrap().len(), 2);
     }
 
     #[test]

@@ -127,12 +127,69 @@ fn a_bad_command_line_is_one_line_and_the_usage_on_stderr() {
             "-ca-file: \"/no/such/file\" cannot be read: no such file or directory",
         ),
     ] {
-        let output = run(PROXY_BINARY, words);
-        let expected = format!("{line}\n\n{}", PROXY.usage());
-        assert_eq!(text(&output.stderr), expected, "{words:?}");
-        assert_eq!(text(&output.stdout), "", "{words:?}");
-        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        refused(words, line);
     }
+}
+
+/// That the proxy says this and its usage on stderr, and nothing else.
+#[track_caller]
+fn refused(words: &[&str], line: &str) {
+    let output = run(PROXY_BINARY, words);
+    let expected = format!("{line}\n\n{}", PROXY.usage());
+    assert_eq!(text(&output.stderr), expected, "{words:?}");
+    assert_eq!(text(&output.stdout), "", "{words:?}");
+    assert_eq!(output.status.code(), Some(1), "{words:?}");
+}
+
+#[test]
+fn a_complaint_about_any_word_hides_passwords() {
+    for (words, line) in [
+        (
+            &["-e=http://me:sec,ret@a/"][..],
+            "-endpoints: \"http://***@a/\" has a comma in its user information \
+             (a comma inside a URL is written %2C)",
+        ),
+        (
+            &["http://me:secret@a"],
+            "stray argument \"http://***@a\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
+        ),
+        (
+            &["-e", "http://a", "http://me:sec", "ret@a"],
+            "stray argument \"http://***\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
+        ),
+        (
+            &["-fanout=http://me:secret@a"],
+            "-fanout: \"http://***@a\" is not a boolean (write true or false)",
+        ),
+        (
+            &["-=http://me:secret@a"],
+            "\"-=http://***@a\" is not a flag (write -NAME VALUE or -NAME=VALUE)",
+        ),
+        (
+            &["-xhttp://me:secret@a"],
+            "unknown flag -xhttp://***@a (the usage below lists them all)",
+        ),
+        (
+            &["-e=http://a", "-a=http://me:secret@a"],
+            "-address: \"http://***@a\" has neither a host name nor an address \
+             (write :8080, localhost:8080 or [::1]:8080)",
+        ),
+        (
+            &["-e=http://a", "-t=http://me:secret@a"],
+            "-terminal-responses: part \"http://***@a\" of \"http://***@a\" is not a number",
+        ),
+        (
+            &["-e=https://a", "-ca-file=http://me:secret@a"],
+            "-ca-file: \"http://***@a\" cannot be read: no such file or directory",
+        ),
+    ] {
+        refused(words, line);
+    }
+    let output = run(PROXY_BINARY, [OsStr::from_bytes(b"http://me:secret\xff@a")]);
+    assert!(
+        text(&output.stderr).starts_with("argument \"http://***@a\" is not valid UTF-8\n"),
+        "{output:?}"
+    );
 }
 
 #[test]
