@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::ServerName;
 
 /// A checked base URL, `http` or `https`.
 #[derive(Clone, PartialEq, Eq)]
@@ -147,6 +148,8 @@ pub enum EndpointUrlErrorKind {
     HostCharacter(char),
     /// A name with an empty label, such as `a..b`.
     HostLabel,
+    /// A name that no certificate can have, or that no name server knows.
+    HostName,
     /// Brackets that do not hold an IPv6 address.
     Ipv6,
     /// An IPv6 address without brackets.
@@ -188,6 +191,11 @@ impl fmt::Display for EndpointUrlError {
             Kind::NoHost => write!(f, "{shown:?} has no host (write http://host:port)"),
             Kind::HostCharacter(c) => write!(f, "{shown:?} has {c:?} in its host"),
             Kind::HostLabel => write!(f, "{shown:?} has an empty label in its host name"),
+            Kind::HostName => write!(
+                f,
+                "{shown:?} has a host name that is none (253 characters at most, 63 of them \
+                 between two dots, and for https no hyphen before or after a dot)"
+            ),
             Kind::Ipv6 => write!(
                 f,
                 "{shown:?} has no IPv6 address between its brackets (write http://[::1]:8000)"
@@ -298,6 +306,9 @@ fn parse(text: &str) -> Result<EndpointUrl, EndpointUrlErrorKind> {
         None => (None, authority),
     };
     let (host, port) = split_host_and_port(host_and_port)?;
+    if https && ServerName::try_from(host).is_err() {
+        return Err(Kind::HostName);
+    }
 
     let default_port = if https { 443 } else { 80 };
     let port = match port {
@@ -376,6 +387,9 @@ pub(crate) fn check_host_name(host: &str) -> Result<(), EndpointUrlErrorKind> {
     if labels.split('.').any(str::is_empty) {
         return Err(Kind::HostLabel);
     }
+    if labels.len() > 253 || labels.split('.').any(|label| label.len() > 63) {
+        return Err(Kind::HostName);
+    }
     Ok(())
 }
 
@@ -440,6 +454,10 @@ pub fn masked(text: &str) -> String {
 mod tests {
     use super::EndpointUrlErrorKind as Kind;
     use super::*;
+
+    /// 64 characters.
+    const LONG_LABEL: &str =
+        "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example";
 
     fn url(text: &str) -> EndpointUrl {
         text.parse().unwrap()
@@ -528,6 +546,11 @@ mod tests {
             ("http://a..b", Kind::HostLabel),
             ("http://.", Kind::HostLabel),
             ("http://.a", Kind::HostLabel),
+            (LONG_LABEL, Kind::HostName),
+            (&format!("http://{}a", "a.".repeat(127)), Kind::HostName),
+            ("https://a-.b", Kind::HostName),
+            ("https://-a.b", Kind::HostName),
+            ("https://a.b.3", Kind::HostName),
             ("http://::1", Kind::Brackets),
             ("http://[::1", Kind::Ipv6),
             ("http://[]", Kind::Ipv6),

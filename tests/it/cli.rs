@@ -142,6 +142,15 @@ fn refused(words: &[&str], line: &str) {
 }
 
 #[test]
+fn a_host_name_that_is_none_is_a_bad_command_line() {
+    refused(
+        &["-e=http://a,https://a-.b"],
+        "-endpoints: \"https://a-.b\" has a host name that is none (253 characters at most, 63 \
+         of them between two dots, and for https no hyphen before or after a dot)",
+    );
+}
+
+#[test]
 fn a_complaint_about_any_word_hides_passwords() {
     for (words, line) in [
         (
