@@ -55,6 +55,22 @@ fn it_greets() {
     assert_eq!(answer.status(), 200);
 }
 
+#[test]
+fn an_absurd_length_does_not_end_it() {
+    let dummy = Dummy::start(&["-delay-responding=false", "-random-errors=false"]);
+    for length in ["99999999999999", "18446744073709551615"] {
+        let mut client = dummy.client();
+        client.request("POST /", &format!("Content-Length: {length}\r\n"));
+        dummy.process.err.wait("a warning", |line| {
+            line.ends_with(&format!(
+                "will not serve a request with a body of {length} bytes"
+            ))
+        });
+        drop(client);
+        assert_eq!(dummy.client().post("/", "some body").status(), 200);
+    }
+}
+
 /// The delay that the answer tells of.
 fn delay(dummy: &Dummy) -> String {
     let body = dummy.client().get("/p").body();
