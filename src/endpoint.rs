@@ -18,11 +18,16 @@ use crate::control::{Control, Limit};
 use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
 use crate::forward::{self, Header, HostRule, RequestHead, ResponseHead, Version, elements};
+use crate::janitor::Janitor;
 use crate::resolver::Resolver;
 use crate::transport::{self, Call, Dialler, MAX_ANSWER_HEAD, NoResolver, Seen, Tls};
 
 /// ureq refuses answers with more header lines than this.
 const MAX_HEADERS: usize = 128;
+
+/// How long a connection is kept that is not used; a third of it more until that is
+/// seen to.
+const MAX_IDLE: Duration = Duration::from_secs(15);
 
 /// An endpoint as the configuration has it, ready to be asked.
 #[derive(Debug)]
@@ -32,6 +37,7 @@ pub struct Endpoint {
     /// Where it is.
     pub url: EndpointUrl,
     agent: Agent,
+    janitor: Arc<Janitor>,
     /// What ureq is told to call: the same for every request.
     origin: Uri,
     host: HostRule,
@@ -99,6 +105,15 @@ impl Endpoint {
     /// # Errors
     /// A host that is neither a name nor an address, in words for the user.
     pub fn new(index: usize, url: EndpointUrl, settings: &Settings) -> Result<Self, String> {
+        Self::with_max_idle(index, url, settings, MAX_IDLE)
+    }
+
+    fn with_max_idle(
+        index: usize,
+        url: EndpointUrl,
+        settings: &Settings,
+        max_idle: Duration,
+    ) -> Result<Self, String> {
         let origin = url
             .origin()
             .parse()
@@ -113,7 +128,9 @@ impl Endpoint {
         } else {
             None
         };
+        let connections = Arc::new(());
         let dialler = Dialler {
+            connections: Arc::clone(&connections),
             resolver: Resolver::new(url.host(), url.port()),
             tls,
             connect_timeout: settings.connect_timeout,
@@ -127,13 +144,16 @@ impl Endpoint {
             .accept("")
             .accept_encoding("")
             .max_response_header_size(MAX_ANSWER_HEAD)
+            .max_idle_age(max_idle)
             .max_idle_connections(settings.idle_connections)
             .max_idle_connections_per_host(settings.idle_connections)
             .build();
+        let agent = Agent::with_parts(config, dialler, NoResolver);
         Ok(Self {
             index,
             url,
-            agent: Agent::with_parts(config, dialler, NoResolver),
+            janitor: Janitor::new(agent.clone(), connections, max_idle / 3),
+            agent,
             origin,
             host: settings.host,
         })
@@ -155,6 +175,7 @@ impl Endpoint {
             (result, seen) = self.call(request, control, true);
             seen.sent |= sent;
         }
+        self.janitor.call();
         let outcome = result.and_then(|response| answer(response, &seen, request));
         (outcome, seen.sent)
     }
@@ -408,6 +429,9 @@ fn failure(error: ureq::Error, seen: &Seen) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
 
     #[test]
     fn the_reason_phrase_is_what_stands_behind_the_status() {
@@ -435,6 +459,71 @@ mod tests {
             host: None,
             headers: Vec::new(),
             client: "127.0.0.1".parse().unwrap(),
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Accepts a connection, reads a request's head from it, and begins an answer.
+    fn accept(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.extend_from_slice(&byte);
+        }
+        let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no";
+        stream.write_all(begun).unwrap();
+        stream
+    }
+
+    #[test]
+    fn a_connection_ends_when_it_has_been_idle_for_long_though_nobody_asks() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let settings = Settings {
+            tls: crate::tls::client_config([], None).unwrap(),
+            connect_timeout: PATIENCE,
+            host: HostRule::Endpoint,
+            idle_connections: 8,
+        };
+        let max_idle = Duration::from_millis(90);
+        let endpoint =
+            Endpoint::with_max_idle(0, url.parse().unwrap(), &settings, max_idle).unwrap();
+        let head = request("GET");
+        let outgoing = Outgoing {
+            head: &head,
+            body: &Body::None,
+            once: false,
+        };
+        // Twice: after the first round the janitor has gone.
+        for _ in 0..2 {
+            let (result, mut stream) = thread::scope(|scope| {
+                let stream = scope.spawn(|| accept(&listener));
+                let control = Arc::new(Control::new(Limit::Each(PATIENCE)));
+                let (outcome, _) = endpoint.attempt(outgoing, &control);
+                (
+                    outcome.map(|answer| (answer, control)),
+                    stream.join().unwrap(),
+                )
+            });
+            let (mut answer, _control) = result.unwrap();
+            let mut body = [0; 8];
+            assert_eq!(answer.read(&mut body).unwrap(), 1);
+            // One that is in use is left alone, however long.
+            thread::sleep(3 * max_idle);
+            stream.write_all(b"k").unwrap();
+            assert_eq!(answer.read(&mut body).unwrap(), 1);
+            assert_eq!(answer.read(&mut body).unwrap(), 0);
+            let begun = Instant::now();
+            assert_eq!(stream.read(&mut body).unwrap(), 0);
+            assert!(begun.elapsed() >= max_idle / 2, "{:?}", begun.elapsed());
+            while endpoint.janitor.is_at_work() {
+                assert!(begun.elapsed() < PATIENCE);
+                thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 

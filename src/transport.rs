@@ -32,7 +32,7 @@ use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -147,6 +147,8 @@ pub struct Dialler {
     pub tls: Option<Tls>,
     /// Name look-up, TCP and TLS handshake together.
     pub connect_timeout: Duration,
+    /// Each connection holds a `Weak` of it, so that they can be counted.
+    pub connections: Arc<()>,
 }
 
 impl Connector for Dialler {
@@ -183,6 +185,7 @@ impl Dialler {
             reset: false,
             end: None,
             answer_due: false,
+            _counted: Arc::downgrade(&self.connections),
         };
         if let Some(tls) = &self.tls {
             control.set_limit(limit);
@@ -213,6 +216,7 @@ pub struct Connection {
     end: Option<Result<(), Failure>>,
     /// The request has just been sent: its answer can't be here yet.
     answer_due: bool,
+    _counted: Weak<()>,
 }
 
 /// What is left of a request.

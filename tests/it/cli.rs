@@ -145,8 +145,9 @@ fn refused(words: &[&str], line: &str) {
 fn a_host_name_that_is_none_is_a_bad_command_line() {
     refused(
         &["-e=http://a,https://a-.b"],
-        "-endpoints: \"https://a-.b\" has a host name that is none (253 characters at most, 63 \
-         of them between two dots, and for https no hyphen before or after a dot)",
+        "-endpoints: \"https://a-.b\" has a host name that no certificate can \
+         have (253 characters at most, 63 of them between two dots, and no hyphen before or after \
+         a dot)",
     );
 }
 
