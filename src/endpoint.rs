@@ -18,15 +18,13 @@ use crate::control::{Control, Limit};
 use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
 use crate::forward::{self, Header, HostRule, RequestHead, ResponseHead, Version, elements};
-use crate::janitor::Janitor;
 use crate::resolver::Resolver;
 use crate::transport::{self, Call, Dialler, MAX_ANSWER_HEAD, NoResolver, Seen, Tls};
 
 /// ureq refuses answers with more header lines than this.
 const MAX_HEADERS: usize = 128;
 
-/// How long a connection is kept that is not used; a third of it more until that is
-/// seen to.
+/// How long a connection is kept that is not used.
 const MAX_IDLE: Duration = Duration::from_secs(15);
 
 /// An endpoint as the configuration has it, ready to be asked.
@@ -37,7 +35,8 @@ pub struct Endpoint {
     /// Where it is.
     pub url: EndpointUrl,
     agent: Agent,
-    janitor: Arc<Janitor>,
+    /// Each connection, idle or in use, holds a `Weak` of it.
+    connections: Arc<()>,
     /// What ureq is told to call: the same for every request.
     origin: Uri,
     host: HostRule,
@@ -148,12 +147,11 @@ impl Endpoint {
             .max_idle_connections(settings.idle_connections)
             .max_idle_connections_per_host(settings.idle_connections)
             .build();
-        let agent = Agent::with_parts(config, dialler, NoResolver);
         Ok(Self {
             index,
             url,
-            janitor: Janitor::new(agent.clone(), connections, max_idle / 3),
-            agent,
+            agent: Agent::with_parts(config, dialler, NoResolver),
+            connections,
             origin,
             host: settings.host,
         })
@@ -175,9 +173,22 @@ impl Endpoint {
             (result, seen) = self.call(request, control, true);
             seen.sent |= sent;
         }
-        self.janitor.call();
         let outcome = result.and_then(|response| answer(response, &seen, request));
         (outcome, seen.sent)
+    }
+
+    /// Ends the connections that have been idle for too long. ureq does that only when
+    /// it takes one out of its pool or puts one back: after a burst, hundreds would stay for
+    /// ever, or until the next request where the endpoint has closed them long ago. This
+    /// makes ureq look, under the pool's own lock, so that no request can take out what is
+    /// being thrown out.
+    pub fn tidy(&self) {
+        if Arc::weak_count(&self.connections) > 0 {
+            // There is no connection to this host, and none is made: the transport dials
+            // only within an attempt's call.
+            let refused = self.agent.get("http://nowhere.invalid/").call();
+            debug_assert!(refused.is_err());
+        }
     }
 
     fn call(
@@ -480,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_ends_when_it_has_been_idle_for_long_though_nobody_asks() {
+    fn a_connection_that_has_been_idle_for_long_ends_though_nobody_asks() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let settings = Settings {
@@ -498,33 +509,30 @@ mod tests {
             body: &Body::None,
             once: false,
         };
-        // Twice: after the first round the janitor has gone.
-        for _ in 0..2 {
-            let (result, mut stream) = thread::scope(|scope| {
-                let stream = scope.spawn(|| accept(&listener));
-                let control = Arc::new(Control::new(Limit::Each(PATIENCE)));
-                let (outcome, _) = endpoint.attempt(outgoing, &control);
-                (
-                    outcome.map(|answer| (answer, control)),
-                    stream.join().unwrap(),
-                )
-            });
-            let (mut answer, _control) = result.unwrap();
-            let mut body = [0; 8];
-            assert_eq!(answer.read(&mut body).unwrap(), 1);
-            // One that is in use is left alone, however long.
-            thread::sleep(3 * max_idle);
-            stream.write_all(b"k").unwrap();
-            assert_eq!(answer.read(&mut body).unwrap(), 1);
-            assert_eq!(answer.read(&mut body).unwrap(), 0);
-            let begun = Instant::now();
-            assert_eq!(stream.read(&mut body).unwrap(), 0);
-            assert!(begun.elapsed() >= max_idle / 2, "{:?}", begun.elapsed());
-            while endpoint.janitor.is_at_work() {
-                assert!(begun.elapsed() < PATIENCE);
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
+        let (result, mut stream) = thread::scope(|scope| {
+            let stream = scope.spawn(|| accept(&listener));
+            let control = Arc::new(Control::new(Limit::Each(PATIENCE)));
+            let (outcome, _) = endpoint.attempt(outgoing, &control);
+            (
+                outcome.map(|answer| (answer, control)),
+                stream.join().unwrap(),
+            )
+        });
+        let (mut answer, _control) = result.unwrap();
+        let mut body = [0; 8];
+        assert_eq!(answer.read(&mut body).unwrap(), 1);
+        // One that is in use is left alone, however long.
+        thread::sleep(3 * max_idle);
+        endpoint.tidy();
+        stream.write_all(b"k").unwrap();
+        assert_eq!(answer.read(&mut body).unwrap(), 1);
+        assert_eq!(answer.read(&mut body).unwrap(), 0);
+        endpoint.tidy();
+        assert_eq!(Arc::weak_count(&endpoint.connections), 1);
+        thread::sleep(2 * max_idle);
+        endpoint.tidy();
+        assert_eq!(Arc::weak_count(&endpoint.connections), 0);
+        assert_eq!(stream.read(&mut body).unwrap(), 0);
     }
 
     #[test]

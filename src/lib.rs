@@ -24,7 +24,6 @@ pub mod worker;
 pub mod dispatch;
 pub mod endpoint;
 pub mod forward;
-pub mod janitor;
 
 pub mod chunked;
 pub mod control;

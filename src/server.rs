@@ -29,6 +29,9 @@ use crate::worker::{Job, Proxy, Worker};
 /// Requests that may wait for being refused. Beyond that connections are just cut.
 const REFUSALS: usize = 256;
 
+/// How often idle connections to endpoints are looked after.
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// A proxy that accepts connections.
 pub struct Server {
     address: SocketAddr,
@@ -61,6 +64,13 @@ impl Server {
         spawn("refuser".to_owned(), move || {
             for job in refused {
                 shared.work(job);
+            }
+        })?;
+        let shared = Arc::clone(&worker);
+        spawn("janitor".to_owned(), move || {
+            loop {
+                thread::sleep(TIDY_INTERVAL);
+                shared.tidy();
             }
         })?;
         let listener = Arc::new(listener);

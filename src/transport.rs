@@ -20,7 +20,7 @@
 //!   taking the body: it may be a 200 that is sent before the request is read. It is
 //!   handed on when the body has been sent, when the endpoint has refused (a status
 //!   from 300: then no more is sent, RFC 9112 9.5), when its head is complete and the
-//!   endpoint has taken nothing for [`STALL`], or when the input buffer is full. What
+//!   endpoint has taken nothing for 200 ms, or when the input buffer is full. What
 //!   is left of the body then goes out while the answer's body is relayed, so an
 //!   endpoint may echo any amount, and nothing but these two buffers is ever held. A
 //!   connection on which something remains unsent at the end is not used again.
