@@ -20,6 +20,12 @@ const BACKLOG: i32 = 4096;
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 
+/// The longest segment, in bytes. A client's system acknowledges what its reader takes in
+/// steps of segments: with those of the loopback interface, 64 KiB, a slow reader could not
+/// be told from one that has stopped.
+#[cfg(target_os = "linux")]
+const SEGMENT: u32 = 4 * 1024;
+
 /// Binds and listens.
 ///
 /// `:PORT` is one IPv6 socket that takes IPv4 as well, or an IPv4 socket where the system
@@ -67,7 +73,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    {
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+        // Over a network segments are shorter anyway.
+        socket.set_tcp_mss(SEGMENT)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
