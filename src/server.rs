@@ -10,7 +10,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use log::warn;
 use tiny_http::Request;
 
 use crate::clients::limits::Limits;
-use crate::clients::watch::Watch;
+use crate::clients::watch::{self, Watch};
 use crate::clients::{Clients, Leftover};
 use crate::exchange::Refusal;
 use crate::failure::describe;
@@ -28,6 +29,12 @@ use crate::worker::{Job, Proxy, Worker};
 
 /// Requests that may wait for being refused. Beyond that connections are just cut.
 const REFUSALS: usize = 256;
+
+/// How many descriptors must be free where connections are to be accepted.
+const ROOM: usize = 8;
+
+/// How often an accept loop asks whether it is over.
+const OVER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often idle connections to endpoints are looked after.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
@@ -80,25 +87,19 @@ impl Server {
             pool: pool.clone(),
             refusals,
             worker,
+            over: Mutex::default(),
         });
         gate.listen()?;
         let (idle, is_idle) = bounded(1);
         let watched = Arc::clone(&listener);
         let inode = rustix::fs::fstat(&watched)?.st_ino;
         spawn("watch".to_owned(), move || {
-            let mut last_error = String::new();
-            let listen_again = || match gate.listen() {
-                Ok(()) => last_error.clear(),
-                Err(error) => {
-                    let error = describe(&error);
-                    if error != last_error {
-                        warn!("cannot accept connections for the time being: {error}");
-                        last_error = error;
-                    }
-                }
+            let gate = Reopening {
+                gate,
+                last_error: String::new(),
             };
             let waiting = || pool.waiting();
-            watch.run(&calls, (&watched, inode), listen_again, waiting, &idle);
+            watch.run(&calls, (&watched, inode), gate, waiting, &idle);
         })?;
         Ok(Self {
             address,
@@ -131,6 +132,32 @@ fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name).spawn(body).map(drop)
 }
 
+/// A gate that is opened again whenever `tiny_http` has shut it.
+struct Reopening {
+    gate: Arc<Gate>,
+    /// What has been logged: each error once.
+    last_error: String,
+}
+
+impl watch::Gate for Reopening {
+    fn retire(&mut self) -> Option<Arc<AtomicBool>> {
+        self.gate.over().take()
+    }
+
+    fn listen_again(&mut self) {
+        self.last_error = match self.gate.listen() {
+            Ok(()) => String::new(),
+            Err(error) => {
+                let error = describe(&error);
+                if error != self.last_error {
+                    warn!("cannot accept connections for the time being: {error}");
+                }
+                error
+            }
+        };
+    }
+}
+
 /// Takes requests from `tiny_http` and hands them to the workers.
 struct Gate {
     /// `tiny_http` works on duplicates: its accept thread dies of any accept error.
@@ -139,24 +166,45 @@ struct Gate {
     pool: Pool<Job>,
     refusals: Sender<Job>,
     worker: Arc<Worker>,
+    /// Ends the accept loop that gets new connections, once it does not any more and the
+    /// last one that it has got has ended.
+    over: Mutex<Option<Arc<AtomicBool>>>,
 }
 
 impl Gate {
     /// Starts to accept connections.
+    ///
+    /// # Errors
+    /// There is no thread to be had, or not enough descriptors: the next connection would
+    /// end it.
     fn listen(self: &Arc<Self>) -> io::Result<()> {
+        let room: io::Result<Vec<TcpListener>> =
+            (0..ROOM).map(|_| self.listener.try_clone()).collect();
+        drop(room?);
         let server = tiny_http::Server::from_listener(self.listener.try_clone()?, None)
             .map_err(io::Error::other)?;
-        let gate = Arc::clone(self);
-        spawn("accept".to_owned(), move || gate.accept(&server))
+        let over = Arc::new(AtomicBool::new(false));
+        let (gate, is_over) = (Arc::clone(self), Arc::clone(&over));
+        spawn("accept".to_owned(), move || gate.accept(&server, &is_over))?;
+        *self.over() = Some(over);
+        Ok(())
     }
 
-    /// The accept loop. An error means that `tiny_http`'s accept thread has ended: then
-    /// the watch starts another one, while this loop goes on for the connections it has.
-    fn accept(&self, server: &tiny_http::Server) {
+    fn over(&self) -> MutexGuard<'_, Option<Arc<AtomicBool>>> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The accept loop. When `tiny_http`'s accept thread has ended, the watch starts another
+    /// one, while this loop goes on for the connections it has.
+    fn accept(&self, server: &tiny_http::Server, over: &AtomicBool) {
         loop {
-            if let Ok(request) = server.recv() {
-                // Nobody would take this loop's place. The hook has written it down.
-                let _ = catch_unwind(AssertUnwindSafe(|| self.admit(request)));
+            match server.recv_timeout(OVER_INTERVAL) {
+                Ok(Some(request)) => {
+                    // Nobody would take this loop's place. The hook has written it down.
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.admit(request)));
+                }
+                Ok(None) if over.load(Ordering::Acquire) => return,
+                Ok(None) | Err(_) => {}
             }
         }
     }

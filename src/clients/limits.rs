@@ -144,8 +144,14 @@ impl Clock {
         let head_length = traffic.read().saturating_sub(self.consumed);
         self.grows_fast = head_length > self.head_length + GROWS_FAST;
         self.head_length = head_length;
-        // A body is no head, however large. What follows it has not been read yet.
-        if stage != Some(Stage::Receiving) && head_length > limits.max_header {
+        let most = match stage {
+            // A body is no head, however large. What follows it has not been read yet.
+            Some(Stage::Receiving) => u64::MAX,
+            // This may be the request's own head.
+            Some(Stage::Queued) => 2 * limits.max_header,
+            _ => limits.max_header,
+        };
+        if head_length > most {
             return Some(Reached::LargeHead);
         }
         match stage {

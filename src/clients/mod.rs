@@ -290,6 +290,10 @@ impl Clients {
             return None;
         }
         let requests = state.connections.get_mut(&client)?;
+        if !requests.in_flight.is_empty() {
+            // One has come between the end of the last one and now: it will ask again.
+            return None;
+        }
         let request = requests.waiting.pop_front()?;
         let flight = requests.begin();
         drop(state);
@@ -359,6 +363,14 @@ impl Clients {
         };
         requests.usual = requests.usual.zip(usual).map(|(sum, usual)| sum + usual);
         flight.set_consumed(read.or(requests.usual));
+    }
+
+    /// The sockets of all clients, found or not, whether they have a peer or not.
+    fn all_inodes(&self) -> HashSet<u64> {
+        socket::own_descriptors()
+            .filter(|fd| socket::is_accepted(*fd, self.port))
+            .filter_map(socket::inode)
+            .collect()
     }
 
     /// How many bytes have been read from the client, if its connection has been found.
@@ -509,10 +521,28 @@ impl Clients {
                 self.has_been_cut(client, Some(socket.inode()));
             }
             several => {
-                reset_all(several);
-                self.has_been_cut(client, None);
+                let inode = self.end_otherwise(client, several);
+                self.has_been_cut(client, inode);
             }
         }
+    }
+
+    /// Ends the connections of this address where there is not just one that can be acted
+    /// on. Which one is meant can't be told of several, and none may get what is meant for
+    /// another: all are reset. Where there is none, its client is gone, or there is no
+    /// descriptor to duplicate it with: then it is cut by its number. That can't have
+    /// become somebody else's, as the request at hand holds the connection.
+    fn end_otherwise(&self, client: SocketAddr, several: &[Arc<ClientSocket>]) -> Inode {
+        for socket in several {
+            socket.reset();
+        }
+        if !several.is_empty() {
+            return None;
+        }
+        let fd = socket::own_descriptors()
+            .find(|fd| socket::client_of(*fd, self.port) == Some(client))?;
+        socket::cut_by_number(fd);
+        socket::inode(fd)
     }
 
     fn has_been_cut(&self, client: SocketAddr, inode: Inode) {
@@ -604,9 +634,9 @@ impl Clients {
         let socket = match self.sockets(client).as_slice() {
             [socket] => Arc::clone(socket),
             several => {
-                reset_all(several);
-                self.discard(leftover, None);
-                return self.has_been_cut(client, None);
+                let inode = self.end_otherwise(client, several);
+                self.discard(leftover, inode);
+                return self.has_been_cut(client, inode);
             }
         };
         socket.send_now(answer);
@@ -658,14 +688,6 @@ impl Clients {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Which connection of this address is meant can't be told, and none may get what is meant
-/// for another.
-fn reset_all(sockets: &[Arc<ClientSocket>]) {
-    for socket in sockets {
-        socket.reset();
     }
 }
 

@@ -258,10 +258,10 @@ pub(super) fn client_of(fd: RawFd, port: u16) -> Option<SocketAddr> {
     (local.port() == port).then_some(client)
 }
 
-/// Whether this descriptor is a connection of a listener on `port` that has been read
-/// from and has no peer any more.
+/// Whether this descriptor is a connection of a listener on `port`, be it that its peer has
+/// gone.
 #[allow(unsafe_code)]
-pub(super) fn is_dead_client(fd: RawFd, port: u16) -> bool {
+pub(super) fn is_accepted(fd: RawFd, port: u16) -> bool {
     // SAFETY: the number is only handed to functions that ask for a socket's state, which
     // are defined for every number.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -269,8 +269,34 @@ pub(super) fn is_dead_client(fd: RawFd, port: u16) -> bool {
     let local = socket.local_addr().ok().and_then(|local| local.as_socket());
     local.is_some_and(|local| local.port() == port)
         && socket.is_listener().is_ok_and(|listens| !listens)
-        && socket.peer_addr().is_err()
+}
+
+/// Whether this descriptor is such a connection that has been read from and has no peer
+/// any more.
+#[allow(unsafe_code)]
+pub(super) fn is_dead_client(fd: RawFd, port: u16) -> bool {
+    // SAFETY: as above.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    is_accepted(fd, port)
+        && socket2::SockRef::from(&borrowed).peer_addr().is_err()
         && traffic(borrowed).is_some_and(|traffic| traffic.read() > 0)
+}
+
+/// What has happened on the connection of this descriptor, if it is one.
+#[allow(unsafe_code)]
+pub(super) fn traffic_of(fd: RawFd) -> Option<Traffic> {
+    // SAFETY: as above.
+    traffic(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Ends the connection of this descriptor. Only for one whose owner is known to hold it.
+#[allow(unsafe_code)]
+pub(super) fn cut_by_number(fd: RawFd) {
+    // SAFETY: the number is only handed to `shutdown`, which is defined for every number,
+    // and the caller sees to it that it is the connection's.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    // Fails where the client was faster.
+    let _ = rustix::net::shutdown(borrowed, rustix::net::Shutdown::Both);
 }
 
 /// The inode of this descriptor, if it is open.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::Clients;
 use super::connection::Connection;
-use super::socket::{client_of, inode, is_dead_client, own_descriptors};
+use super::socket::{client_of, inode, is_dead_client, own_descriptors, traffic_of};
 
 /// From one sweep to the next while nothing seems to change.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const BUSY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long a dead connection's descriptors may stay open before they count as leaked,
 /// if some have been: whoever still has a use for them is through with it by then.
-const LEAKED_AFTER: Duration = Duration::from_secs(30);
+const LEAKED_AFTER: Duration = Duration::from_secs(10);
 
 /// What is remembered from one sweep to the next.
 pub(super) struct Sweep {
@@ -108,6 +108,15 @@ impl Sweep {
         let sockets = sockets.map(|connection| (connection.client, Arc::clone(&connection.socket)));
         clients.set_sockets(sockets);
         holders
+    }
+
+    /// Whether all of these sockets have bytes to be read, and nobody has read any so far.
+    pub(super) fn are_waiting(&self, inodes: &[u64]) -> bool {
+        let mut fds = self
+            .known
+            .iter()
+            .filter(|(_, inode)| inodes.contains(inode));
+        fds.all(|(fd, _)| traffic_of(*fd).is_some_and(|it| it.read() == 0 && it.unread > 0))
     }
 
     /// Closes what leaked requests have left behind, where it could not be told at the time

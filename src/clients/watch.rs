@@ -15,11 +15,12 @@
 //! for new connections, for bytes and for clients to go away; twenty-five looks a second
 //! otherwise. A look reads the kernel's counters of each connection.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{PipeReader, PipeWriter, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,16 @@ const INTERVAL: Duration = Duration::from_millis(40);
 
 /// The same while nothing happens.
 const QUIET_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The longest pause between two tries to listen again.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a connection waits for a thread of a pool that has been given up.
+const NO_THREAD_COMES: Duration = Duration::from_secs(1);
+
+/// How long all that are left of such a pool's connections must have waited: a thread that
+/// is about to read has done so by then.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3);
 
 /// From one look to the next while something is in doubt: a connection seems to be
 /// unserved, its client seems to have gone, or a head grows fast. A moment may make it
@@ -91,6 +102,10 @@ pub struct Watch {
     some_ended: bool,
     /// At the last sweep nobody but us held the listener.
     nobody_accepts: bool,
+    /// When listening again may be tried, and the pause after that.
+    listen_at: Instant,
+    listen_pause: Duration,
+    retired: Vec<Retired>,
     /// Requests were waiting for a worker at the last look.
     some_waited: bool,
     /// Nothing happens: the first byte is news.
@@ -98,6 +113,26 @@ pub struct Watch {
     connections: HashMap<u64, Connection>,
     rescue: Rescue,
     events: Events,
+}
+
+/// An accept loop of `tiny_http`'s that gets no further connections.
+struct Retired {
+    /// All connections that there were when it was found to have ended; some of them are its.
+    clients: HashSet<u64>,
+    /// None is left.
+    over: Arc<AtomicBool>,
+    /// Since when all that are left have been waiting for a thread: none will come.
+    abandoned: Option<Instant>,
+}
+
+/// What accepts connections.
+pub trait Gate {
+    /// Nobody accepts any more. Returns what is to be set once the last connection that was
+    /// accepted has ended; nothing if that was told before.
+    fn retire(&mut self) -> Option<Arc<AtomicBool>>;
+
+    /// To accept connections again, if that is possible now.
+    fn listen_again(&mut self);
 }
 
 /// What has ended a wait, besides time.
@@ -140,6 +175,9 @@ impl Watch {
             has_arrived: false,
             some_ended: false,
             nobody_accepts: false,
+            listen_at: Instant::now(),
+            listen_pause: INTERVAL,
+            retired: Vec::new(),
             some_waited: false,
             is_quiet: false,
             connections: HashMap::new(),
@@ -154,15 +192,15 @@ impl Watch {
         Arc::clone(&self.clients)
     }
 
-    /// Watches for ever. `listen_again` is called when nobody but us holds `listener`, whose
-    /// inode comes with it, any more. `waiting` tells how many requests wait for a worker.
+    /// Watches for ever. Where nobody but us holds `listener`, whose inode comes with it, any
+    /// more, `gate` has to see to it. `waiting` tells how many requests wait for a worker.
     /// `idle` is told once [`Clients::close`] was called and
     /// nothing is left to be done.
     pub fn run(
         mut self,
         calls: &PipeReader,
         (listener, inode): (&TcpListener, u64),
-        mut listen_again: impl FnMut(),
+        mut gate: impl Gate,
         waiting: impl Fn() -> usize,
         idle: &Sender<()>,
     ) -> ! {
@@ -179,6 +217,7 @@ impl Watch {
             if now < next_look && !woken.called {
                 continue;
             }
+            let begun = cpu_time();
             let closing = self.clients.is_closing();
             let admitted = self.clients.admitted();
             let due = self.sweep.is_due(calls, admitted, now);
@@ -187,8 +226,24 @@ impl Watch {
                 self.some_ended = false;
                 let holders = self.sweep.sweep(&self.clients, &mut self.connections, now);
                 self.nobody_accepts = holders.get(&inode) == Some(&1);
-                if self.nobody_accepts && !closing {
-                    listen_again();
+                if self.nobody_accepts
+                    && let Some(over) = gate.retire()
+                {
+                    let clients = self.clients.all_inodes();
+                    let abandoned = None;
+                    self.retired.push(Retired {
+                        clients,
+                        over,
+                        abandoned,
+                    });
+                }
+                self.end_retired(&holders, now);
+                if self.nobody_accepts && !closing && now >= self.listen_at {
+                    self.listen_at = now + self.listen_pause;
+                    self.listen_pause = (2 * self.listen_pause).min(LONGEST_PAUSE);
+                    gate.listen_again();
+                } else if now >= self.listen_at + LONGEST_PAUSE {
+                    self.listen_pause = INTERVAL;
                 }
             }
             if closing && self.close_idle(now) {
@@ -204,10 +259,62 @@ impl Watch {
                 .look(&self.clients, connections, self.listener, now);
             self.is_quiet = !closing && self.clients.admitted() == admitted && self.is_calm(now);
             // Looking must not take more than a third of a core, however much there is.
-            let enough = now.elapsed() * 2;
+            let enough = (2 * cpu_time().saturating_sub(begun)).min(QUIET_INTERVAL);
             last_look = now;
             next_look = Instant::now() + self.interval(now, closing).max(enough);
         }
+    }
+
+    /// Tells the accept loops whose last connection has ended.
+    ///
+    /// With an accept thread `tiny_http` also gives up its pool of threads: those that are
+    /// still there go on, but no thread comes for a connection that waits for one. If all
+    /// threads wait for ever, for what has been leaked, its descriptors would never be
+    /// closed.
+    fn end_retired(&mut self, holders: &HashMap<u64, usize>, now: Instant) {
+        for connection in self.connections.values_mut() {
+            let inode = connection.inode();
+            if connection.gone.is_none()
+                && connection.service.is_missing()
+                && connection.age(now) >= NO_THREAD_COMES
+                && self
+                    .retired
+                    .iter()
+                    .any(|retired| retired.clients.contains(&inode))
+            {
+                connection.cut(now);
+            }
+        }
+        let connections = &self.connections;
+        // One holder may be our own duplicate.
+        let is_open = |inode: &u64| {
+            let ours = usize::from(connections.contains_key(inode));
+            holders.get(inode).is_some_and(|count| *count > ours)
+        };
+        self.retired.retain_mut(|retired| {
+            retired.clients.retain(is_open);
+            let over = retired.clients.is_empty();
+            retired.over.store(over, Ordering::Release);
+            // The counters of one that has been reset tell nothing any more.
+            let (known, unknown): (Vec<u64>, Vec<u64>) = retired
+                .clients
+                .iter()
+                .partition(|inode| connections.contains_key(inode));
+            let waits = |inode: &u64| {
+                let connection = connections.get(inode);
+                connection.is_some_and(|connection| connection.service.is_missing())
+            };
+            if !over && known.iter().all(waits) && self.sweep.are_waiting(&unknown) {
+                let since = *retired.abandoned.get_or_insert(now);
+                if now.saturating_duration_since(since) >= ABANDONED_AFTER {
+                    let inodes: Vec<u64> = retired.clients.iter().copied().collect();
+                    self.clients.duplicates.close_leaked(&inodes);
+                }
+            } else {
+                retired.abandoned = None;
+            }
+            !over
+        });
     }
 
     /// How long nothing needs to be looked at.
@@ -384,10 +491,11 @@ impl Watch {
                 continue;
             }
             let client = connection.client;
-            let progress = self.clients.progress(client);
+            // In this order: what is read in between must not count as a head.
             let Some(traffic) = connection.socket.traffic() else {
                 continue;
             };
+            let progress = self.clients.progress(client);
             let clock = &mut connection.clock;
             let Some(reached) = clock.look(now, progress, traffic, &self.limits) else {
                 continue;
@@ -468,6 +576,13 @@ impl Watch {
         self.sweep
             .close_orphans(&self.clients, &self.connections, now);
     }
+}
+
+/// The processor time that this thread has taken.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Answers past `tiny_http`, on a connection that is about to be cut.

@@ -101,6 +101,25 @@ fn a_flood_beyond_the_descriptors_passes() {
 }
 
 #[test]
+fn a_shortage_leaves_no_accept_loop_behind() {
+    let backend = Backend::always(status(200).body("served"));
+    let command = Proxy::serial(&[&backend]).flag("-workers", "8").command();
+    let (process, address) = with_descriptors(64, command);
+    assert!(answers(address));
+    let loops = || process.threads_named("accept");
+    assert_eq!(loops(), 1);
+    let mut flood = Vec::new();
+    for _ in 0..20 {
+        flood.extend((0..30).map_while(|_| TcpStream::connect_timeout(&address, PROMPT).ok()));
+        thread::sleep(Duration::from_millis(50));
+        flood.drain(..flood.len() / 2);
+    }
+    drop(flood);
+    eventually("service", || answers(address), |&answers| answers);
+    eventually("accept loops", loops, |&loops| loops == 1);
+}
+
+#[test]
 fn what_is_in_flight_survives_a_shortage() {
     let gate = Gate::closed();
     let backend = Backend::always(status(200).body("kept").after(&gate));

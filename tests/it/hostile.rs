@@ -92,9 +92,9 @@ fn a_request_means_the_same_wherever_it_is_split() {
     let proxy = Proxy::serial(&[&backend]).start();
     let request =
         "POST /t HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
-    let mut client = proxy.client();
     for at in 1..request.len() {
         let (head, tail) = request.split_at(at);
+        let mut client = proxy.client();
         client.send(head);
         client.wait_until_read();
         client.send(tail);

@@ -5,6 +5,7 @@ use crate::common::{
     backend::{Backend, status},
     proxy::Proxy,
 };
+use std::time::Duration;
 
 fn requests(numbers: std::ops::Range<usize>) -> String {
     let one = |n| format!("POST /{n} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
@@ -72,4 +73,27 @@ fn what_follows_a_bad_one_is_not_served() {
     assert_eq!(client.response().status(), 400);
     client.closed();
     assert_eq!(backend.seen(), ["POST /0", "POST /1"]);
+}
+
+#[test]
+fn while_the_losers_of_one_end_the_next_ones_are_served_one_after_the_other() {
+    let quick = Backend::choosing(|request| {
+        let answer = status(200).body(&request.target);
+        if request.target == "/1" {
+            answer
+        } else {
+            answer.delayed(Duration::from_millis(30))
+        }
+    });
+    let loser = Backend::always(status(200).delayed(Duration::from_millis(300)));
+    let proxy = Proxy::fanout(&[&quick, &loser]).start();
+    for _ in 0..20 {
+        let mut client = proxy.client();
+        assert_eq!(client.get("/1").body(), "/1");
+        // At once: the loser of the first one is still being ended.
+        client.send("GET /2 HTTP/1.1\r\nHost: h\r\n\r\nPOST /3 HTTP/1.1\r\nHost: h\r\n");
+        client.send("Content-Length: 99999999999999\r\n\r\n");
+        assert_eq!(client.response().body(), "/2");
+        assert_eq!(client.response().status(), 413);
+    }
 }
