@@ -53,6 +53,7 @@ impl Connection {
 
     /// From now on it is only waited for its end.
     pub(super) fn has_gone(&mut self, now: Instant) {
+        self.socket.set_ending();
         self.gone = Some(now);
         self.reset_at = Some(now + LINGER);
     }

@@ -450,32 +450,37 @@ impl Clients {
     /// descriptor of the process.
     #[must_use]
     pub fn socket(&self, client: SocketAddr) -> Option<Arc<ClientSocket>> {
-        let mut sockets = self.sockets(client);
+        let mut sockets = self.sockets(client).sockets;
         let socket = sockets.pop();
         socket.filter(|_| sockets.is_empty())
     }
 
     /// The connections of this client's address, as far as they are known, or else can be
     /// found: more than one only towards several addresses of ours.
-    fn sockets(&self, client: SocketAddr) -> Vec<Arc<ClientSocket>> {
+    fn sockets(&self, client: SocketAddr) -> Found {
         let state = self.lock();
         if let Some(doubles) = state.doubles.get(&client) {
-            return doubles.clone();
+            return Found::of(doubles.clone());
         }
         let known = state.sockets.get(&client).cloned();
         drop(state);
-        // One that has ended may be known still, and another one have its address.
-        if let Some(socket) = known.filter(|socket| socket.is_connected()) {
-            return vec![socket];
+        // One that has ended may be known still, and another one have its address; unless it
+        // has ended just now.
+        if let Some(socket) = known.filter(|socket| socket.is_ending() || socket.is_connected()) {
+            return Found::of(vec![socket]);
         }
-        let mut found: Vec<Arc<ClientSocket>> = socket::own_descriptors()
-            .filter(|fd| socket::client_of(*fd, self.port) == Some(client))
-            .filter_map(|fd| self.inspect(fd))
-            .filter(|(_, peer)| *peer == client)
-            .map(|(socket, _)| Arc::new(socket))
-            .collect();
-        found.sort_by_key(|socket| socket.inode());
-        found.dedup_by_key(|socket| socket.inode());
+        let mut found = Found::of(Vec::new());
+        for fd in socket::own_descriptors() {
+            if socket::client_of(fd, self.port) != Some(client) {
+                continue;
+            }
+            match self.inspect(fd) {
+                Some((socket, peer)) if peer == client => found.sockets.push(Arc::new(socket)),
+                _ => found.out_of_reach = Some(fd),
+            }
+        }
+        found.sockets.sort_by_key(|socket| socket.inode());
+        found.sockets.dedup_by_key(|socket| socket.inode());
         found
     }
 
@@ -515,34 +520,13 @@ impl Clients {
 
     fn end(&self, client: SocketAddr, how: impl FnOnce(&ClientSocket)) {
         self.condemn(client);
-        match self.sockets(client).as_slice() {
-            [socket] => {
-                how(socket);
-                self.has_been_cut(client, Some(socket.inode()));
-            }
-            several => {
-                let inode = self.end_otherwise(client, several);
-                self.has_been_cut(client, inode);
-            }
+        let found = self.sockets(client);
+        if let [socket] = found.sockets.as_slice() {
+            how(socket);
+            self.has_been_cut(client, Some(socket.inode()));
+        } else {
+            self.has_been_cut(client, found.end());
         }
-    }
-
-    /// Ends the connections of this address where there is not just one that can be acted
-    /// on. Which one is meant can't be told of several, and none may get what is meant for
-    /// another: all are reset. Where there is none, its client is gone, or there is no
-    /// descriptor to duplicate it with: then it is cut by its number. That can't have
-    /// become somebody else's, as the request at hand holds the connection.
-    fn end_otherwise(&self, client: SocketAddr, several: &[Arc<ClientSocket>]) -> Inode {
-        for socket in several {
-            socket.reset();
-        }
-        if !several.is_empty() {
-            return None;
-        }
-        let fd = socket::own_descriptors()
-            .find(|fd| socket::client_of(*fd, self.port) == Some(client))?;
-        socket::cut_by_number(fd);
-        socket::inode(fd)
     }
 
     fn has_been_cut(&self, client: SocketAddr, inode: Inode) {
@@ -631,14 +615,13 @@ impl Clients {
     /// close of RFC 9112 9.6). `leftover` is dropped after that.
     pub fn answer_and_cut(&self, client: SocketAddr, answer: &[u8], leftover: Leftover) {
         self.condemn(client);
-        let socket = match self.sockets(client).as_slice() {
-            [socket] => Arc::clone(socket),
-            several => {
-                let inode = self.end_otherwise(client, several);
-                self.discard(leftover, inode);
-                return self.has_been_cut(client, inode);
-            }
+        let found = self.sockets(client);
+        let [socket] = found.sockets.as_slice() else {
+            let inode = found.end();
+            self.discard(leftover, inode);
+            return self.has_been_cut(client, inode);
         };
+        let socket = Arc::clone(socket);
         socket.send_now(answer);
         socket.finish_sending();
         let lingering = Lingering {
@@ -688,6 +671,35 @@ impl Clients {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connections of a client's address.
+struct Found {
+    sockets: Vec<Arc<ClientSocket>>,
+    /// There was no descriptor left to duplicate this one with.
+    out_of_reach: Option<RawFd>,
+}
+
+impl Found {
+    fn of(sockets: Vec<Arc<ClientSocket>>) -> Self {
+        Self {
+            sockets,
+            out_of_reach: None,
+        }
+    }
+
+    /// Ends them where there is not just one that can be acted on. Which one is meant can't
+    /// be told of several, and none may get what is meant for another: all are reset. Where
+    /// there is none, its client is gone, or it is cut by its number: that can't have become
+    /// somebody else's, as the request at hand holds the connection.
+    fn end(&self) -> Inode {
+        for socket in &self.sockets {
+            socket.reset();
+        }
+        let fd = self.out_of_reach.filter(|_| self.sockets.is_empty())?;
+        socket::cut_by_number(fd);
+        socket::inode(fd)
     }
 }
 

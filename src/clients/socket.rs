@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 pub struct ClientSocket {
     stream: TcpStream,
     inode: u64,
+    /// It has been cut or reset, or the client has gone away.
+    is_ending: AtomicBool,
     /// Dropped after the stream, hence below it.
     _registered: Registered,
 }
@@ -96,6 +99,7 @@ impl ClientSocket {
         let socket = Self {
             stream,
             inode,
+            is_ending: AtomicBool::new(false),
             _registered: registered,
         };
         Some((socket, client))
@@ -106,6 +110,16 @@ impl ClientSocket {
         self.stream.peer_addr().is_ok()
     }
 
+    /// Whether it has been cut or reset, or its client has gone away, since it was found.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// Its client has gone away, or will soon.
+    pub(super) fn set_ending(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+
     /// Tells the socket from every other one, also from later ones.
     #[must_use]
     pub fn inode(&self) -> u64 {
@@ -114,12 +128,14 @@ impl ClientSocket {
 
     /// Ends the connection in an orderly way: what has been sent arrives.
     pub(super) fn cut(&self) {
+        self.set_ending();
         // Fails where the client was faster.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Ends the connection so that the client can't take it for a clean end (RST).
     pub(super) fn reset(&self) {
+        self.set_ending();
         // Disconnecting acts on the connection whoever else has descriptors of it. The
         // kernel denies it while somebody waits to read: then an end wakes him, and it
         // is his closing that resets the connection.
