@@ -19,13 +19,16 @@ use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
 use crate::forward::{self, Header, HostRule, RequestHead, ResponseHead, Version, elements};
 use crate::resolver::Resolver;
-use crate::transport::{self, Call, Dialler, MAX_ANSWER_HEAD, NoResolver, Seen, Tls};
+use crate::transport::{
+    self, Call, Connection, Dialler, MAX_ANSWER_HEAD, NoResolver, Pool, Seen, Tls,
+};
+use crate::upstream_pool::IdleMonitor;
 
 /// ureq refuses answers with more header lines than this.
 const MAX_HEADERS: usize = 128;
 
 /// How long a connection is kept that is not used.
-const MAX_IDLE: Duration = Duration::from_secs(15);
+pub const MAX_IDLE: Duration = Duration::from_secs(15);
 
 /// An endpoint as the configuration has it, ready to be asked.
 #[derive(Debug)]
@@ -35,8 +38,7 @@ pub struct Endpoint {
     /// Where it is.
     pub url: EndpointUrl,
     agent: Agent,
-    /// Each connection, idle or in use, holds a `Weak` of it.
-    connections: Arc<()>,
+    pool: Arc<Pool>,
     /// What ureq is told to call: the same for every request.
     origin: Uri,
     host: HostRule,
@@ -53,7 +55,12 @@ pub struct Settings {
     pub host: HostRule,
     /// How many idle connections are kept for each endpoint.
     pub idle_connections: usize,
+    /// Closes idle connections that expire; the caller waits for it.
+    pub idle_monitor: Arc<ConnectionMonitor>,
 }
+
+/// The monitor of the idle connections to all endpoints.
+pub type ConnectionMonitor = IdleMonitor<Box<Connection>>;
 
 /// What became of an attempt.
 pub type Outcome = Result<Answer, Failure>;
@@ -104,15 +111,6 @@ impl Endpoint {
     /// # Errors
     /// A host that is neither a name nor an address, in words for the user.
     pub fn new(index: usize, url: EndpointUrl, settings: &Settings) -> Result<Self, String> {
-        Self::with_max_idle(index, url, settings, MAX_IDLE)
-    }
-
-    fn with_max_idle(
-        index: usize,
-        url: EndpointUrl,
-        settings: &Settings,
-        max_idle: Duration,
-    ) -> Result<Self, String> {
         let origin = url
             .origin()
             .parse()
@@ -127,9 +125,9 @@ impl Endpoint {
         } else {
             None
         };
-        let connections = Arc::new(());
+        let pool = settings.idle_monitor.pool(settings.idle_connections);
         let dialler = Dialler {
-            connections: Arc::clone(&connections),
+            pool: Arc::clone(&pool),
             resolver: Resolver::new(url.host(), url.port()),
             tls,
             connect_timeout: settings.connect_timeout,
@@ -143,15 +141,13 @@ impl Endpoint {
             .accept("")
             .accept_encoding("")
             .max_response_header_size(MAX_ANSWER_HEAD)
-            .max_idle_age(max_idle)
-            .max_idle_connections(settings.idle_connections)
-            .max_idle_connections_per_host(settings.idle_connections)
+            .max_idle_connections(0)
             .build();
         Ok(Self {
             index,
             url,
             agent: Agent::with_parts(config, dialler, NoResolver),
-            connections,
+            pool,
             origin,
             host: settings.host,
         })
@@ -177,18 +173,16 @@ impl Endpoint {
         (outcome, seen.sent)
     }
 
-    /// Ends the connections that have been idle for too long. ureq does that only when
-    /// it takes one out of its pool or puts one back: after a burst, hundreds would stay for
-    /// ever, or until the next request where the endpoint has closed them long ago. This
-    /// makes ureq look, under the pool's own lock, so that no request can take out what is
-    /// being thrown out.
-    pub fn tidy(&self) {
-        if Arc::weak_count(&self.connections) > 0 {
-            // There is no connection to this host, and none is made: the transport dials
-            // only within an attempt's call.
-            let refused = self.agent.get("http://nowhere.invalid/").call();
-            debug_assert!(refused.is_err());
-        }
+    /// When the first idle connection expires, if there is one.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.pool.next_expiry()
+    }
+
+    /// Closes the connections that have been idle for too long at `now`, and returns how
+    /// many they were.
+    pub fn close_expired(&self, now: Instant) -> usize {
+        self.pool.close_expired(now)
     }
 
     fn call(
@@ -475,8 +469,23 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Accepts a connection, reads a request's head from it, and begins an answer.
-    fn accept(listener: &TcpListener) -> TcpStream {
+    /// A back end, and an endpoint that stands for it.
+    fn endpoint() -> (TcpListener, Endpoint) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let settings = Settings {
+            tls: crate::tls::client_config([], None).unwrap(),
+            connect_timeout: PATIENCE,
+            host: HostRule::Endpoint,
+            idle_connections: 8,
+            idle_monitor: Arc::new(ConnectionMonitor::new(MAX_IDLE)),
+        };
+        let endpoint = Endpoint::new(0, url.parse().unwrap(), &settings).unwrap();
+        (listener, endpoint)
+    }
+
+    /// Accepts a connection, reads a request's head from it, and sends `bytes`.
+    fn accept(listener: &TcpListener, bytes: &str) -> TcpStream {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut head = Vec::new();
@@ -485,54 +494,114 @@ mod tests {
             stream.read_exact(&mut byte).unwrap();
             head.extend_from_slice(&byte);
         }
-        let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no";
-        stream.write_all(begun).unwrap();
+        stream.write_all(bytes.as_bytes()).unwrap();
         stream
     }
 
-    #[test]
-    fn a_connection_that_has_been_idle_for_long_ends_though_nobody_asks() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let settings = Settings {
-            tls: crate::tls::client_config([], None).unwrap(),
-            connect_timeout: PATIENCE,
-            host: HostRule::Endpoint,
-            idle_connections: 8,
-        };
-        let max_idle = Duration::from_millis(90);
-        let endpoint =
-            Endpoint::with_max_idle(0, url.parse().unwrap(), &settings, max_idle).unwrap();
-        let head = request("GET");
+    /// Puts a GET to the endpoint, whose back end answers with `bytes` on a new connection.
+    fn get(
+        (listener, endpoint): &(TcpListener, Endpoint),
+        control: &Arc<Control>,
+        bytes: &str,
+    ) -> (Answer, TcpStream) {
         let outgoing = Outgoing {
-            head: &head,
+            head: &request("GET"),
             body: &Body::None,
             once: false,
         };
-        let (result, mut stream) = thread::scope(|scope| {
-            let stream = scope.spawn(|| accept(&listener));
-            let control = Arc::new(Control::new(Limit::Each(PATIENCE)));
-            let (outcome, _) = endpoint.attempt(outgoing, &control);
-            (
-                outcome.map(|answer| (answer, control)),
-                stream.join().unwrap(),
-            )
-        });
-        let (mut answer, _control) = result.unwrap();
+        thread::scope(|scope| {
+            let stream = scope.spawn(|| accept(listener, bytes));
+            let (outcome, _) = endpoint.attempt(outgoing, control);
+            (outcome.unwrap(), stream.join().unwrap())
+        })
+    }
+
+    fn control() -> Arc<Control> {
+        Arc::new(Control::new(Limit::Each(PATIENCE)))
+    }
+
+    const BEGUN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no";
+    const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    #[test]
+    fn an_idle_connection_is_closed_when_it_expires_and_one_in_use_is_not() {
+        let asked = endpoint();
+        let endpoint = &asked.1;
+        let control = control();
+        let (mut answer, mut stream) = get(&asked, &control, BEGUN);
         let mut body = [0; 8];
         assert_eq!(answer.read(&mut body).unwrap(), 1);
-        // One that is in use is left alone, however long.
-        thread::sleep(3 * max_idle);
-        endpoint.tidy();
+        assert_eq!(endpoint.next_expiry(), None);
+        assert_eq!(endpoint.close_expired(Instant::now() + 2 * MAX_IDLE), 0);
         stream.write_all(b"k").unwrap();
         assert_eq!(answer.read(&mut body).unwrap(), 1);
+        let before = Instant::now();
         assert_eq!(answer.read(&mut body).unwrap(), 0);
-        endpoint.tidy();
-        assert_eq!(Arc::weak_count(&endpoint.connections), 1);
-        thread::sleep(2 * max_idle);
-        endpoint.tidy();
-        assert_eq!(Arc::weak_count(&endpoint.connections), 0);
+        // The answer still exists; its connection is free all the same.
+        let expiry = endpoint.next_expiry().unwrap();
+        assert!(before + MAX_IDLE <= expiry && expiry <= Instant::now() + MAX_IDLE);
+        let just_before = expiry.checked_sub(Duration::from_nanos(1)).unwrap();
+        assert_eq!(endpoint.close_expired(just_before), 0);
+        assert_eq!(endpoint.close_expired(expiry), 1);
+        assert_eq!(endpoint.next_expiry(), None);
         assert_eq!(stream.read(&mut body).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_answer_without_a_body_frees_its_connection_at_once() {
+        for head in [
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            let asked = endpoint();
+            let (answer, _stream) = get(&asked, &control(), head);
+            assert!(asked.1.next_expiry().is_some(), "{head:?}");
+            drop(answer);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_dropped_half_read_costs_its_connection() {
+        let asked = endpoint();
+        let control = control();
+        for read in [0, 1] {
+            let (mut answer, mut stream) = get(&asked, &control, BEGUN);
+            let mut body = [0; 8];
+            if read > 0 {
+                assert_eq!(answer.read(&mut body).unwrap(), read);
+            }
+            drop(answer);
+            assert_eq!(asked.1.next_expiry(), None);
+            assert_eq!(stream.read(&mut body).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_cancelled_attempt_returns_no_connection_though_its_answer_has_come_whole() {
+        let asked = endpoint();
+        let control = control();
+        let (mut answer, mut stream) = get(&asked, &control, WHOLE);
+        control.cancel();
+        let mut body = [0; 8];
+        assert_eq!(answer.read(&mut body).unwrap(), 2);
+        assert_eq!(answer.read(&mut body).unwrap(), 0);
+        assert_eq!(asked.1.next_expiry(), None);
+        assert_eq!(stream.read(&mut body).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_cancel_after_the_return_leaves_the_connection_alone() {
+        let asked = endpoint();
+        let control = control();
+        let (mut answer, stream) = get(&asked, &control, WHOLE);
+        let mut body = [0; 8];
+        while answer.read(&mut body).unwrap() > 0 {}
+        control.cancel();
+        assert!(asked.1.next_expiry().is_some());
+        stream.set_nonblocking(true).unwrap();
+        let error = (&stream).read(&mut body).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

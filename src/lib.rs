@@ -32,6 +32,7 @@ pub mod failure;
 pub mod resolver;
 pub mod tls;
 pub mod transport;
+pub mod upstream_pool;
 
 pub mod own_answer;
 pub mod proxy_status;

@@ -10,13 +10,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::panic;
 use std::process::{self, ExitCode};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use balancing_reverse_proxy::cli::{self, Args, PROXY, Parsed};
 use balancing_reverse_proxy::config::Config;
 use balancing_reverse_proxy::dispatch::{Dispatcher, Policy};
-use balancing_reverse_proxy::endpoint::{Endpoint, Settings};
+use balancing_reverse_proxy::endpoint::{ConnectionMonitor, Endpoint, MAX_IDLE, Settings};
 use balancing_reverse_proxy::exchange::Sizes;
 use balancing_reverse_proxy::failure::describe;
 use balancing_reverse_proxy::go_duration::GoDuration;
@@ -25,7 +26,7 @@ use balancing_reverse_proxy::ready_file::ReadyFile;
 use balancing_reverse_proxy::server::Server;
 use balancing_reverse_proxy::worker::Proxy;
 use balancing_reverse_proxy::{listen, tls};
-use crossbeam_channel::{Receiver, after, bounded, never, select};
+use crossbeam_channel::{Receiver, after, at, bounded, never, select};
 use log::{error, info};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -87,9 +88,10 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     return_large_pieces();
     let stop_signals = handle_signals(logging)
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
+    let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
     let proxy = Proxy {
         dispatcher: Dispatcher::new(
-            endpoints(config)?,
+            endpoints(config, &idle_monitor)?,
             Policy {
                 mode: config.mode,
                 terminal: config.terminal.clone(),
@@ -129,17 +131,25 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let ready_file = ready_file.transpose()?;
 
     let time_is_up = config.stop_after.map_or_else(never, after);
-    let mut farewell = None;
-    select! {
-        recv(stop_signals) -> signal => {
-            let signal = signal.ok().and_then(signal_name).unwrap_or("a signal");
-            info!("stopping {} on {signal}", PROXY.name);
+    let mut expiry = never();
+    let farewell = loop {
+        select! {
+            recv(stop_signals) -> signal => {
+                let signal = signal.ok().and_then(signal_name).unwrap_or("a signal");
+                info!("stopping {} on {signal}", PROXY.name);
+                break None;
+            }
+            recv(time_is_up) -> _ => {
+                let span = GoDuration::from(config.stop_after.unwrap_or_default());
+                let line = format!("stopping {} after {span}", PROXY.name);
+                break Some(say_goodbye(logging, line));
+            }
+            recv(idle_monitor.began()) -> _ => expiry = after(idle_monitor.max_idle()),
+            recv(expiry) -> _ => {
+                expiry = idle_monitor.close_expired(Instant::now()).map_or_else(never, at);
+            }
         }
-        recv(time_is_up) -> _ => {
-            let span = GoDuration::from(config.stop_after.unwrap_or_default());
-            farewell = Some(say_goodbye(logging, format!("stopping {} after {span}", PROXY.name)));
-        }
-    }
+    };
     drop(ready_file);
     if !server.stop(config.drain) {
         let drain = GoDuration::from(config.drain);
@@ -165,12 +175,16 @@ fn say_goodbye(logging: &Logging, line: String) -> Receiver<()> {
     is_said
 }
 
-fn endpoints(config: &Config) -> Result<Vec<Endpoint>, Box<dyn Error>> {
+fn endpoints(
+    config: &Config,
+    idle_monitor: &Arc<ConnectionMonitor>,
+) -> Result<Vec<Endpoint>, Box<dyn Error>> {
     let settings = Settings {
         tls: tls::client_config(config.roots.iter().cloned(), config.identity.clone())?,
         connect_timeout: config.connect_timeout,
         host: config.host,
         idle_connections: config.workers.get(),
+        idle_monitor: Arc::clone(idle_monitor),
     };
     let mut endpoints = Vec::with_capacity(config.endpoints.len());
     for (index, url) in config.endpoints.iter().enumerate() {

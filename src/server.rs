@@ -36,9 +36,6 @@ const ROOM: usize = 8;
 /// How often an accept loop asks whether it is over.
 const OVER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often idle connections to endpoints are looked after.
-const TIDY_INTERVAL: Duration = Duration::from_secs(5);
-
 /// A proxy that accepts connections.
 pub struct Server {
     address: SocketAddr,
@@ -71,13 +68,6 @@ impl Server {
         spawn("refuser".to_owned(), move || {
             for job in refused {
                 shared.work(job);
-            }
-        })?;
-        let shared = Arc::clone(&worker);
-        spawn("janitor".to_owned(), move || {
-            loop {
-                thread::sleep(TIDY_INTERVAL);
-                shared.tidy();
             }
         })?;
         let listener = Arc::new(listener);

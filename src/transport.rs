@@ -1,10 +1,15 @@
 //! The ureq transport: what is said to an endpoint, byte by byte, and when to stop.
 //!
-//! ureq does the calling: pool, message framing, parsing. Underneath, this module
+//! ureq does the calling: message framing, parsing. Underneath, this module
 //! sees to what its own transport does not:
 //!
 //! - **Cancelling.** A [`Connection`] in use is registered with its attempt's
 //!   [`Control`]; it belongs to no attempt while it is in the pool.
+//! - **Pooling.** For each call ureq asks its connector for a connection and gets a
+//!   [`Lease`] of one from the endpoint's [`UpstreamPool`], or of a new one. A connection
+//!   goes back when ureq has read its answer to the end and would pool it; ureq is told
+//!   that it is closed, so its own pool stays empty. In all other cases the connection ends
+//!   with its lease: after an error, a cancel, an answer that is dropped before its end.
 //! - **Heads as they are.** ureq's header map sorts duplicates together and
 //!   lower-cases names. A proxy must not: the request's head is written by
 //!   [`crate::forward`] and put in the place of ureq's, the answer's head is kept as
@@ -25,14 +30,17 @@
 //!   endpoint may echo any amount, and nothing but these two buffers is ever held. A
 //!   connection on which something remains unsent at the end is not used again.
 //! - **Little cost.** Non-blocking sockets, one `poll` per real wait; reusing a
-//!   connection costs one `recv` as a liveness probe.
+//!   connection costs one `recv` as a liveness probe. It is made however short the
+//!   connection was idle: it also finds bytes that came after the last answer, which would
+//!   be taken for the next one, and an orderly end, after which a request that must not be
+//!   repeated would be lost.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -51,6 +59,7 @@ use crate::dial::dial;
 use crate::failure::{Failure, Timeout, describe};
 use crate::resolver::Resolver;
 use crate::tls;
+use crate::upstream_pool::UpstreamPool;
 
 /// The longest head of an answer. ureq's buffer is one byte larger, so that a head
 /// that does not fit is told from one that is not complete yet.
@@ -138,33 +147,56 @@ pub struct Tls {
     pub name: ServerName<'static>,
 }
 
-/// Makes the connections of one endpoint.
+/// The idle connections to one endpoint.
+pub type Pool = UpstreamPool<Box<Connection>>;
+
+/// Finds or makes a connection to one endpoint.
 #[derive(Debug)]
 pub struct Dialler {
+    /// Where connections wait for their next call.
+    pub pool: Arc<Pool>,
     /// Finds the addresses.
     pub resolver: Arc<Resolver>,
     /// For an https endpoint.
     pub tls: Option<Tls>,
     /// Name look-up, TCP and TLS handshake together.
     pub connect_timeout: Duration,
-    /// Each connection holds a `Weak` of it, so that they can be counted.
-    pub connections: Arc<()>,
 }
 
 impl Connector for Dialler {
-    type Out = Connection;
+    type Out = Lease;
 
     fn connect(
         &self,
         _: &ConnectionDetails<'_>,
         _: Option<()>,
-    ) -> Result<Option<Connection>, ureq::Error> {
-        let control = with_call(|call| Arc::clone(&call.control)).ok_or_else(outside_a_call)?;
-        Ok(Some(self.open(&control).map_err(Failure::into_io)?))
+    ) -> Result<Option<Lease>, ureq::Error> {
+        let call = with_call(|call| (Arc::clone(&call.control), call.fresh));
+        let (control, fresh) = call.ok_or_else(outside_a_call)?;
+        let pooled = if fresh { None } else { self.pooled() };
+        let connection = match pooled {
+            Some(connection) => connection,
+            None => Box::new(self.open(&control).map_err(Failure::into_io)?),
+        };
+        Ok(Some(Lease {
+            connection: Some(connection),
+            pool: Arc::clone(&self.pool),
+            no_buffers: LazyBuffers::new(1, 1),
+        }))
     }
 }
 
 impl Dialler {
+    /// The most recently used connection on which nothing has happened since.
+    fn pooled(&self) -> Option<Box<Connection>> {
+        loop {
+            let mut connection = self.pool.take()?;
+            if connection.link.is_idle() {
+                return Some(connection);
+            }
+        }
+    }
+
     fn open(&self, control: &Arc<Control>) -> Result<Connection, Failure> {
         let outer = control.limit();
         let limit = outer.or_before(
@@ -185,7 +217,6 @@ impl Dialler {
             reset: false,
             end: None,
             answer_due: false,
-            _counted: Arc::downgrade(&self.connections),
         };
         if let Some(tls) = &self.tls {
             control.set_limit(limit);
@@ -216,7 +247,6 @@ pub struct Connection {
     end: Option<Result<(), Failure>>,
     /// The request has just been sent: its answer can't be here yet.
     answer_due: bool,
-    _counted: Weak<()>,
 }
 
 /// What is left of a request.
@@ -240,20 +270,67 @@ impl Unsent {
     }
 }
 
-impl Transport for Connection {
+/// A connection for the length of one call: what ureq has instead of the connection.
+pub struct Lease {
+    /// None once it has gone back to the pool.
+    connection: Option<Box<Connection>>,
+    pool: Arc<Pool>,
+    no_buffers: LazyBuffers,
+}
+
+impl Lease {
+    fn connection(&mut self) -> Result<&mut Connection, ureq::Error> {
+        self.connection.as_deref_mut().ok_or_else(outside_a_call)
+    }
+}
+
+impl Transport for Lease {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
+        match &mut self.connection {
+            Some(connection) => &mut connection.buffers,
+            None => &mut self.no_buffers,
+        }
     }
 
     /// `_amount` is that of ureq's head: it is small, so it comes whole and alone.
     fn transmit_output(&mut self, _amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
-        self.begin_exchange()?;
-        self.send().map_err(Failure::into_io)?;
-        self.answer_due = true;
+        let connection = self.connection()?;
+        connection.begin_exchange()?;
+        connection.send().map_err(Failure::into_io)?;
+        connection.answer_due = true;
         Ok(())
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
+        self.connection()?.await_input()
+    }
+
+    /// ureq asks when the exchange has ended in good order, with no input left over, and
+    /// would put an open connection into its own pool. It drops this lease next.
+    fn is_open(&mut self) -> bool {
+        if let Some(mut connection) = self.connection.take()
+            && connection.end_exchange()
+        {
+            self.pool.put(connection);
+        }
+        false
+    }
+
+    fn is_tls(&self) -> bool {
+        self.connection
+            .as_ref()
+            .is_some_and(|connection| connection.link.tls.is_some())
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lease").field(&self.connection).finish()
+    }
+}
+
+impl Connection {
+    fn await_input(&mut self) -> Result<bool, ureq::Error> {
         loop {
             self.buffers.check_chunks().map_err(Failure::into_io)?;
             let amount = match self.receive().map_err(Failure::into_io)? {
@@ -279,24 +356,18 @@ impl Transport for Connection {
         }
     }
 
-    /// Called when the connection goes back to the pool, and when it is taken out.
-    fn is_open(&mut self) -> bool {
-        if self.control.is_some() {
-            let sent = self.finish_sending();
-            self.release();
-            let whole = sent.is_ok() && self.unsent.is_none() && self.sending_ended.is_none();
-            return whole && self.end.is_none();
-        }
-        let fresh = with_call(|call| call.fresh).unwrap_or(false);
-        !fresh && self.link.is_idle()
+    /// Whether the connection can be used again. It belongs to no attempt any more.
+    fn end_exchange(&mut self) -> bool {
+        let sent = self.finish_sending();
+        let Some(control) = self.control.take() else {
+            return false;
+        };
+        control.release(&self.link.socket);
+        // A cancel before the release has shut the socket down; a later one does not.
+        let whole = sent.is_ok() && self.unsent.is_none() && self.sending_ended.is_none();
+        whole && self.end.is_none() && control.check().is_ok()
     }
 
-    fn is_tls(&self) -> bool {
-        self.link.tls.is_some()
-    }
-}
-
-impl Connection {
     /// At the first I/O of a call: takes over its request and registers with its control.
     fn begin_exchange(&mut self) -> Result<(), ureq::Error> {
         let (control, head, body) = with_call(|call| {
@@ -504,7 +575,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("socket", &self.link.socket)
-            .field("tls", &self.is_tls())
+            .field("tls", &self.link.tls.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -66,12 +66,6 @@ impl Worker {
         Self { proxy, clients }
     }
 
-    /// Ends connections to endpoints that have been idle for too long. To be called now and
-    /// then.
-    pub fn tidy(&self) {
-        self.proxy.dispatcher.tidy();
-    }
-
     /// Checks an admitted request's head. An unsound one condemns its connection.
     #[must_use]
     pub fn job(&self, request: Request, client: SocketAddr, in_flight: InFlight) -> Job {

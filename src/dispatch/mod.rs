@@ -139,12 +139,6 @@ impl Dispatcher {
         &self.policy
     }
 
-    /// Ends connections to endpoints that have been idle for too long. To be called now and
-    /// then.
-    pub fn tidy(&self) {
-        self.endpoints.iter().for_each(Endpoint::tidy);
-    }
-
     /// Puts the request to the endpoints and hands what came of it to `relay`.
     /// A cancel of `attempts` ends it without an answer.
     pub fn dispatch<'a, R>(
