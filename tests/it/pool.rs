@@ -1,10 +1,16 @@
 //! Connections to endpoints: used again, and never a reason for a wrong or missing answer.
 
 use crate::common::{
-    Gate,
-    backend::{Act, Backend, hangup, raw, reset, script, send, status},
+    DEADLINE, Gate,
+    backend::{Act, Backend, hangup, never, raw, reset, script, send, status},
+    client::Client,
     eventually,
     proxy::Proxy,
+};
+use std::{
+    collections::HashSet,
+    thread,
+    time::{Duration, Instant},
 };
 
 #[test]
@@ -31,6 +37,122 @@ fn a_connection_is_used_again() {
     // A client may be answered before the connection is back in the pool.
     let connections = backend.connections();
     assert!(connections < 5, "{connections}");
+}
+
+/// Opens as many connections to the back end as there are clients: each has a request in
+/// flight on its own, until the gate is opened.
+fn connections_at_once(proxy: &Proxy, backend: &Backend, gate: &Gate, clients: &mut [Client]) {
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.request(&format!("GET /held-{number}"), "");
+    }
+    backend.wait_for_calls(clients.len());
+    gate.open();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.response().body(), "ok");
+        proxy.wait_for_log(&format!("request /held-{number} served in "));
+    }
+    assert_eq!(backend.connections(), clients.len());
+}
+
+#[test]
+fn the_connection_used_last_is_used_next() {
+    let gates = [Gate::closed(), Gate::closed(), Gate::closed()];
+    let held = gates.clone();
+    let backend = Backend::choosing(move |request| {
+        let number: Option<usize> = request.target[1..].parse().ok();
+        match number.and_then(|number| held.get(number)) {
+            Some(gate) => status(200).after(gate),
+            None => status(200),
+        }
+    });
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut clients: Vec<Client> = (0..3)
+        .map(|number| {
+            let mut client = proxy.client();
+            client.request(&format!("GET /{number}"), "");
+            backend.wait_for_calls(number + 1);
+            client
+        })
+        .collect();
+    for number in [1, 2, 0] {
+        gates[number].open();
+        assert_eq!(clients[number].response().status(), 200);
+        proxy.wait_for_log(&format!("request /{number} served in "));
+    }
+    for target in ["/a", "/b", "/c"] {
+        proxy.get_and_settle(target);
+    }
+    let connections: Vec<_> = backend.requests().iter().map(|r| r.connection).collect();
+    assert_eq!(connections, [0, 1, 2, 0, 0, 0]);
+}
+
+#[test]
+fn the_connections_of_a_burst_take_no_turns_with_those_in_use() {
+    const BURST: usize = 300;
+    const AFTERWARDS: usize = 16;
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).body("ok").after(&gate));
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-workers", BURST.to_string())
+        .start();
+    let mut clients: Vec<Client> = (0..BURST).map(|_| proxy.client()).collect();
+    connections_at_once(&proxy, &backend, &gate, &mut clients);
+
+    thread::scope(|scope| {
+        for client in &mut clients[..AFTERWARDS] {
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    assert_eq!(client.get("/").body(), "ok");
+                }
+            });
+        }
+    });
+    let requests = backend.requests();
+    let used: HashSet<_> = requests[BURST..].iter().map(|r| r.connection).collect();
+    // A client may be answered before the connection is back in the pool.
+    assert!(used.len() <= 2 * AFTERWARDS, "{}", used.len());
+    assert!(used.iter().all(|connection| *connection < BURST));
+}
+
+#[test]
+fn idle_connections_are_closed_in_time_though_nothing_happens() {
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).body("ok").after(&gate));
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut clients: Vec<Client> = (0..8).map(|_| proxy.client()).collect();
+    connections_at_once(&proxy, &backend, &gate, &mut clients);
+    assert_eq!(backend.open_connections(), 8);
+    let idle = Instant::now();
+    // They expire after 15 s.
+    while backend.open_connections() > 0 {
+        let open = backend.open_connections();
+        assert!(idle.elapsed() < 2 * DEADLINE, "{open} are open");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(idle.elapsed() > Duration::from_secs(10));
+    assert_eq!(clients[0].get("/").body(), "ok");
+    assert_eq!(backend.open_connections(), 1);
+}
+
+#[test]
+fn a_cancelled_loser_returns_no_connection() {
+    let asked = Gate::closed();
+    let slow = Backend::replies([never(), status(200).body("slow")]);
+    let answers = asked.clone();
+    let fast = Backend::choosing(move |request| match request.target.as_str() {
+        "/1" => status(200).body("fast").after(&answers),
+        _ => never(),
+    });
+    let proxy = Proxy::fanout(&[&slow, &fast]).start();
+    let mut client = proxy.client();
+    client.request("GET /1", "");
+    slow.wait_for_calls(1);
+    asked.open();
+    assert_eq!(client.response().body(), "fast");
+    slow.wait_until_left();
+    assert_eq!(proxy.get("/2").body(), "slow");
+    let connections: Vec<_> = slow.requests().iter().map(|r| r.connection).collect();
+    assert_eq!(connections, [0, 1]);
 }
 
 #[test]
@@ -191,7 +313,7 @@ fn many_clients_at_once_get_their_own_answers() {
         status(200).body([request.target.as_bytes(), &request.body].concat())
     });
     let proxy = Proxy::serial(&[&backend]).start();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for thread in 0..16 {
             let proxy = &proxy;
             scope.spawn(move || {
