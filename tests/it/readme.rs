@@ -21,6 +21,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("cargo test --locked", "it is what runs this test"),
     ("scripts/check", "it runs this test"),
     ("scripts/attack", "it takes minutes, and both cores"),
+    ("scripts/bench", "it takes 20 minutes, and both cores"),
     ("scripts/tail", "what it measures needs a quiet machine"),
     (
         "cargo install --locked --path .",
@@ -175,6 +176,18 @@ fn check_output(script: &str, output: &Output) {
             }
             assert!(stdout.contains("answer 200"), "{}", report(script, output));
             assert!(stdout.contains("served in"), "{}", report(script, output));
+        }
+        "scripts/bench --quick" => {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let can_run = ["wrk", "nginx"]
+                .iter()
+                .all(|tool| !stderr.contains(&format!("{tool} is not installed")));
+            // Twice in `tiny`, once in each of the five other parts.
+            let rows = stdout
+                .lines()
+                .filter(|line| line.contains("this serial") && !line.starts_with("added p50"));
+            let expected = if can_run { 7 } else { 0 };
+            assert_eq!(rows.count(), expected, "{}", report(script, output));
         }
         "scripts/tail --small" => {
             let rows = stdout.lines().filter(|line| line.ends_with(" %"));
