@@ -18,6 +18,7 @@ use crate::cli::Args;
 use crate::clients::limits::Limits;
 use crate::endpoint_url::{EndpointUrl, EndpointUrlError, check_host_name, masked, parse_list};
 use crate::forward::HostRule;
+use crate::logging::{LogConfig, LogDestination};
 use crate::pem::{self, PemFileError};
 
 /// Everything the proxy needs to know.
@@ -134,35 +135,6 @@ pub enum OnExhausted {
     Gateway,
     /// The best answer that was not terminal; if there was none, as [`OnExhausted::Gateway`].
     Best,
-}
-
-/// Where log lines go and what they begin with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools)] // Each one is a flag; every combination means something.
-pub struct LogConfig {
-    /// The first word; empty: none.
-    pub prefix: String,
-    /// Where lines go.
-    pub destination: LogDestination,
-    /// `2026/11/23` in front of the message.
-    pub date: bool,
-    /// `14:11:38` in front of the message.
-    pub time: bool,
-    /// `14:12:20.363613` in front of the message, whatever `time` says.
-    pub microseconds: bool,
-    /// Date and time in UTC instead of local time.
-    pub utc: bool,
-}
-
-/// Where log lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogDestination {
-    /// The standard output.
-    Stdout,
-    /// The standard error.
-    Stderr,
-    /// A file that is appended to.
-    File(PathBuf),
 }
 
 impl Config {

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use argh::FromArgs;
 use balancing_reverse_proxy::cli::{self, Flag, Parsed, Program, boolean};
-use balancing_reverse_proxy::config::{ListenAddress, LogConfig, LogDestination};
+use balancing_reverse_proxy::config::ListenAddress;
 use balancing_reverse_proxy::failure::describe;
 use balancing_reverse_proxy::go_duration::GoDuration;
 use balancing_reverse_proxy::listen;
-use balancing_reverse_proxy::logging::{Logging, escaped};
+use balancing_reverse_proxy::logging::{LogConfig, LogDestination, Logging, escaped};
 use tiny_http::{Header, Request, Response, Server};
 
 const THREADS: usize = 256;

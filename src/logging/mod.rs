@@ -1,0 +1,389 @@
+//! The log: lines are formatted where they are logged, queued as bytes, and written by a
+//! thread of their own.
+//!
+//! A request never waits for the reader of a log. When the reader stalls and the queue is
+//! full, further lines are dropped and counted, and a line in the log says how many.
+//!
+//! - A line is one line: control characters in a message are escaped here, also where the
+//!   message did not escape them.
+//! - Only this package's own records get through. Libraries log by the same façade.
+//! - The offset of local time is taken once, while there is a single thread; that is the
+//!   only way to read it soundly. A change to or from summer time shows after a restart.
+//! - Cost: two short locks for each line (the formatted time, the queue), a buffer of up to
+//!   1 KiB for each thread that logs, one thread, at most 4 MiB of lines.
+
+mod config;
+mod escape;
+mod format;
+mod queue;
+mod writer;
+
+use std::cell::Cell;
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use log::{LevelFilter, Log, Metadata, Record};
+use time::UtcOffset;
+
+use crate::failure::describe;
+
+pub use config::{LogConfig, LogDestination};
+use escape::OneLine;
+pub use escape::{Escaped, canonical, escaped};
+use format::Format;
+use queue::Queue;
+
+/// The crates whose records are ours.
+const TARGETS: [&str; 2] = ["balancing_reverse_proxy", "dummy_http_server"];
+
+/// How much memory a thread keeps for its next line.
+const KEPT_BYTES: usize = 1 << 10;
+
+thread_local! {
+    /// The line that the thread is formatting. Empty, but for its memory, in between.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// A handle on the running log, and the logger that the `log` macros call. Clones are the
+/// same log.
+#[derive(Clone)]
+pub struct Logging {
+    queue: Arc<Queue>,
+    format: Arc<Format>,
+    has_file: bool,
+}
+
+impl Logging {
+    /// Opens the destination and becomes the logger of the process. The error names what
+    /// cannot be opened or started.
+    ///
+    /// To be called before any thread is started: see the offset of local time above.
+    pub fn start(config: &LogConfig) -> io::Result<Self> {
+        let file = writer::open(&config.destination)?;
+        let logging = Self::to(file, config).map_err(|error| {
+            let reason = describe(&error);
+            io::Error::other(format!("cannot start the log: {reason}"))
+        })?;
+        log::set_boxed_logger(Box::new(logging.clone())).map_err(io::Error::other)?;
+        log::set_max_level(LevelFilter::Info);
+        Ok(logging)
+    }
+
+    /// A log that is written to the file.
+    fn to(file: File, config: &LogConfig) -> io::Result<Self> {
+        // Fails on systems without time zones, which have UTC.
+        let local = UtcOffset::current_local_offset().ok();
+        let offset = local.filter(|_| !config.utc).unwrap_or(UtcOffset::UTC);
+        let logging = Self {
+            queue: Arc::default(),
+            format: Arc::new(Format::new(config, offset)),
+            has_file: matches!(config.destination, LogDestination::File(_)),
+        };
+        let (log, destination) = (logging.clone(), config.destination.clone());
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer::run(&log.queue, &log.format, file, &destination))?;
+        Ok(logging)
+    }
+
+    /// Opens the log file anew, after it has been renamed; soon, and without waiting. A
+    /// failure is reported on the standard error, and the old file stays in use.
+    pub fn reopen(&self) {
+        self.queue.reopen();
+    }
+
+    /// Waits until everything that has been logged is written, or until `timeout` has
+    /// passed; says which.
+    #[must_use = "what is false has not been written"]
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.queue.flush(timeout)
+    }
+
+    /// How many lines since the start had no room in the queue, or could not be written.
+    #[must_use]
+    pub fn dropped_lines(&self) -> u64 {
+        self.queue.lock().dropped
+    }
+
+    /// Reports why the process has to end: on the standard error, and in the log file if
+    /// there is one. Waits at most two seconds for the log.
+    pub fn fatal(&self, message: impl fmt::Display) {
+        let mut line = String::new();
+        // Fails if the message's own `Display` does.
+        let _ = write!(OneLine(&mut line), "{message}");
+        let _ = writeln!(io::stderr(), "{line}");
+        if self.has_file {
+            log::error!("{line}");
+        }
+        let _ = self.flush(Duration::from_secs(2));
+    }
+}
+
+impl Log for Logging {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        TARGETS.contains(&target.split_once("::").map_or(target, |(krate, _)| krate))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // Taken out, so that a message may log while it is formatted. A thread that is
+        // ending has no buffer any more.
+        let mut line = LINE.try_with(Cell::take).unwrap_or_default();
+        self.format.append(&mut line, *record.args());
+        self.queue.push(line.as_bytes());
+        line.clear();
+        line.shrink_to(KEPT_BYTES);
+        let _ = LINE.try_with(|kept| kept.set(line));
+    }
+
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{BufRead, BufReader, Lines, PipeReader, pipe};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+    use std::path::Path;
+    use std::time::Instant;
+
+    use log::Level;
+
+    use super::queue::{GATHER, QUEUE_BYTES};
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn to(stream: impl Into<OwnedFd>) -> Logging {
+        Logging::to(File::from(stream.into()), &config(LogDestination::Stdout)).unwrap()
+    }
+
+    /// The path exists, or can be made.
+    fn to_path(path: &Path) -> Logging {
+        let destination = LogDestination::File(path.to_owned());
+        Logging::to(writer::open(&destination).unwrap(), &config(destination)).unwrap()
+    }
+
+    fn config(destination: LogDestination) -> LogConfig {
+        LogConfig {
+            prefix: String::new(),
+            destination,
+            date: false,
+            time: false,
+            microseconds: false,
+            utc: true,
+        }
+    }
+
+    fn to_pipe() -> (Logging, Lines<BufReader<PipeReader>>) {
+        let (reader, writer) = pipe().unwrap();
+        (to(writer), BufReader::new(reader).lines())
+    }
+
+    fn say(logging: &Logging, message: impl fmt::Display) {
+        say_as(logging, "balancing_reverse_proxy", message);
+    }
+
+    fn say_as(logging: &Logging, target: &str, message: impl fmt::Display) {
+        logging.log(
+            &Record::builder()
+                .level(Level::Info)
+                .target(target)
+                .args(format_args!("{message}"))
+                .build(),
+        );
+    }
+
+    /// The number in the report of lost lines.
+    fn lost(line: &str) -> Option<u64> {
+        let number = line.strip_suffix(" log lines could not be written and are lost");
+        number.map(|number| number.parse().unwrap())
+    }
+
+    #[test]
+    fn records_of_other_crates_do_not_show() {
+        let (logging, mut lines) = to_pipe();
+        for target in [
+            "tiny_http",
+            "ureq::run",
+            "rustls",
+            "balancing_reverse_proxyx",
+            "",
+        ] {
+            say_as(&logging, target, "no");
+        }
+        say_as(&logging, "balancing_reverse_proxy::dispatch::serial", "yes");
+        say_as(&logging, "dummy_http_server", "yes, too");
+        assert_eq!(lines.next().unwrap().unwrap(), "yes");
+        assert_eq!(lines.next().unwrap().unwrap(), "yes, too");
+    }
+
+    #[test]
+    fn a_message_may_log_while_it_is_formatted() {
+        struct Talkative<'a>(&'a Logging);
+        impl fmt::Display for Talkative<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                say(self.0, "inner");
+                f.write_str("outer")
+            }
+        }
+        let (logging, mut lines) = to_pipe();
+        say(&logging, Talkative(&logging));
+        assert_eq!(lines.next().unwrap().unwrap(), "inner");
+        assert_eq!(lines.next().unwrap().unwrap(), "outer");
+    }
+
+    #[test]
+    fn lines_are_gathered_and_written_without_a_flush() {
+        const SENT: usize = 1000;
+        // Each write is a datagram.
+        let (reader, writer) = UnixDatagram::pair().unwrap();
+        reader.set_read_timeout(Some(LIMIT)).unwrap();
+        let logging = to(writer);
+        let begun = Instant::now();
+        for _ in 0..SENT {
+            say(&logging, "line");
+        }
+        let mut datagram = [0; SENT * 5];
+        let (mut datagrams, mut lines) = (0, 0);
+        while lines < SENT {
+            lines += reader.recv(&mut datagram).unwrap() / 5;
+            datagrams += 1;
+        }
+        // The first one comes after a pause, too.
+        let pauses = begun.elapsed().as_nanos() / GATHER.as_nanos();
+        assert!(datagrams <= pauses, "{datagrams} writes in {pauses} pauses");
+    }
+
+    #[test]
+    fn a_flush_does_not_wait_for_a_write_to_be_full() {
+        let (reader, writer) = UnixDatagram::pair().unwrap();
+        reader.set_nonblocking(true).unwrap();
+        let logging = to(writer);
+        for _ in 0..5 {
+            say(&logging, "line");
+            assert!(logging.flush(LIMIT));
+            assert_eq!(reader.recv(&mut [0; 100]).unwrap(), 5);
+        }
+    }
+
+    #[test]
+    fn a_stalled_reader_costs_lines_but_no_time() {
+        const SENT: u64 = 20_000;
+        let (logging, mut lines) = to_pipe();
+        let padding = "x".repeat(500);
+        // The pipe fills up, then the queue, and this loop still ends.
+        for number in 0..SENT {
+            say(&logging, format_args!("line {number} {padding}"));
+        }
+        assert!(!logging.flush(Duration::from_millis(1)));
+
+        // Reports of lost lines stand where the lines would be.
+        let (mut next, mut missing) = (0, 0);
+        while next < SENT {
+            let line = lines.next().unwrap().unwrap();
+            if let Some(number) = lost(&line) {
+                missing += number;
+                next += number;
+            } else {
+                assert_eq!(line, format!("line {next} {padding}"));
+                next += 1;
+            }
+        }
+        assert_eq!((next, missing), (SENT, logging.dropped_lines()));
+        let kept = (SENT - missing) * 500;
+        assert!(missing > 1000 && kept > QUEUE_BYTES / 2, "{missing} lost");
+        assert!(logging.flush(LIMIT));
+    }
+
+    #[test]
+    fn long_lines_do_not_fill_the_memory() {
+        let (reader, writer) = pipe().unwrap();
+        let logging = to(writer);
+        let long = "x".repeat(100_000);
+        for _ in 0..200 {
+            say(&logging, &long);
+        }
+        assert!(logging.dropped_lines() > 100);
+        let reading = thread::spawn(move || {
+            let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+            let lost = lines.find_map(|line| lost(&line));
+            (lost, lines.next())
+        });
+        assert!(logging.flush(LIMIT));
+        say(&logging, "there is room again");
+        let again = Some("there is room again".to_owned());
+        let dropped = Some(logging.dropped_lines());
+        assert_eq!(reading.join().unwrap(), (dropped, again));
+    }
+
+    #[test]
+    fn a_closed_pipe_is_survived() {
+        let (logging, reader) = to_pipe();
+        drop(reader);
+        for _ in 0..3 {
+            say(&logging, "to a closed pipe");
+            assert!(logging.flush(LIMIT));
+        }
+        assert_eq!(logging.dropped_lines(), 3);
+    }
+
+    #[test]
+    fn a_full_disk_is_survived_and_reported_when_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("proxy.log");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let logging = to_path(&path);
+        say(&logging, "one");
+        say(&logging, "two");
+        assert!(logging.flush(LIMIT));
+        assert_eq!(logging.dropped_lines(), 2);
+
+        fs::remove_file(&path).unwrap();
+        logging.reopen();
+        say(&logging, "three");
+        assert!(logging.flush(LIMIT));
+        let text = fs::read_to_string(&path).unwrap();
+        let mut lines: Vec<&str> = text.lines().collect();
+        // The file may be opened before the third line comes, or with it.
+        lines.sort_unstable();
+        let report = "2 log lines could not be written and are lost";
+        assert_eq!(lines, [report, "three"]);
+    }
+
+    #[test]
+    fn a_rotated_file_is_reopened_and_a_missing_directory_keeps_the_old_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("logs/proxy.log");
+        let moved = directory.path().join("moved.log");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(&path, "earlier\n").unwrap();
+
+        let logging = to_path(&path);
+        say(&logging, "one");
+        assert!(logging.flush(LIMIT));
+        fs::rename(&path, &moved).unwrap();
+        say(&logging, "two");
+        assert!(logging.flush(LIMIT));
+        logging.reopen();
+        say(&logging, "three");
+        assert!(logging.flush(LIMIT));
+        assert_eq!(fs::read_to_string(&moved).unwrap(), "earlier\none\ntwo\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+
+        fs::rename(path.parent().unwrap(), directory.path().join("gone")).unwrap();
+        logging.reopen();
+        say(&logging, "four");
+        assert!(logging.flush(LIMIT));
+        let old = directory.path().join("gone/proxy.log");
+        assert_eq!(fs::read_to_string(old).unwrap(), "three\nfour\n");
+    }
+}
