@@ -110,6 +110,32 @@ impl EndpointUrl {
         }
         target
     }
+
+    /// Appends what [`target`](Self::target) returns to `out`. The client's part may hold
+    /// bytes beyond ASCII.
+    pub fn write_target(&self, client_target: &[u8], out: &mut Vec<u8>) {
+        let question_mark = client_target.iter().position(|byte| *byte == b'?');
+        let (path, rest) = client_target
+            .split_at_checked(question_mark.unwrap_or(client_target.len()))
+            .unwrap_or((client_target, &[]));
+        out.extend_from_slice(self.path.as_bytes());
+        if !path.starts_with(b"/") {
+            out.push(b'/');
+        }
+        out.extend_from_slice(path);
+        if self.query.is_empty() {
+            out.extend_from_slice(rest);
+            return;
+        }
+        out.push(b'?');
+        out.extend_from_slice(self.query.as_bytes());
+        if let [b'?', query @ ..] = rest
+            && !query.is_empty()
+        {
+            out.push(b'&');
+            out.extend_from_slice(query);
+        }
+    }
 }
 
 impl fmt::Display for EndpointUrl {
@@ -655,6 +681,13 @@ mod tests {
         assert_eq!(parse_list("http://a,http://me:pw@b").unwrap().len(), 2);
     }
 
+    fn written_target(url: &EndpointUrl, client_target: &str) -> String {
+        let mut bytes = b"GET ".to_vec();
+        url.write_target(client_target.as_bytes(), &mut bytes);
+        let text = String::from_utf8(bytes).unwrap();
+        text.strip_prefix("GET ").unwrap().to_owned()
+    }
+
     #[test]
     fn joins_paths_with_exactly_one_slash() {
         for (base, request, target) in [
@@ -676,11 +709,9 @@ mod tests {
             ("/a%2Fb/", "/c", "/a%2Fb/c"),
             ("/api", "x", "/api/x"),
         ] {
-            assert_eq!(
-                url(&format!("http://h{base}")).target(request),
-                target,
-                "{base} + {request}"
-            );
+            let url = url(&format!("http://h{base}"));
+            assert_eq!(url.target(request), target, "{base} + {request}");
+            assert_eq!(written_target(&url, request), target, "{base} + {request}");
         }
     }
 
@@ -701,11 +732,9 @@ mod tests {
             ("/api?k=/", "/x?a=?b", "/api/x?k=/&a=?b"),
             ("?k=1&", "/x?&a", "/x?k=1&&&a"),
         ] {
-            assert_eq!(
-                url(&format!("http://h{base}")).target(request),
-                target,
-                "{base} + {request}"
-            );
+            let url = url(&format!("http://h{base}"));
+            assert_eq!(url.target(request), target, "{base} + {request}");
+            assert_eq!(written_target(&url, request), target, "{base} + {request}");
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod server;
 pub mod body;
 pub mod clients;
 pub mod exchange;
+pub mod http;
 pub mod leniency;
 pub mod worker;
 

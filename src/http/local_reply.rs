@@ -1,0 +1,259 @@
+//! Local replies: the answers that the proxy gives itself.
+//!
+//! Each is one line of plain text with its length, `Date` and `Proxy-Status` (RFC 9209).
+
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use super::forward::PSEUDONYM;
+use super::request::{Persistence, Rejection};
+
+/// The name of the header.
+pub const PROXY_STATUS: &str = "Proxy-Status";
+
+/// What a local reply says.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalReply<'a> {
+    /// Status code.
+    pub status: u16,
+    /// The line of text, without its end.
+    pub text: &'a str,
+    /// What becomes of the connection.
+    pub persistence: Persistence,
+    /// The head alone, as a HEAD request wants it (RFC 9110 9.3.2).
+    pub is_head: bool,
+    /// The value of `Proxy-Status`.
+    pub proxy_status: &'a str,
+    /// Further header lines, each with its CRLF.
+    pub extra: &'a str,
+}
+
+impl LocalReply<'_> {
+    /// The whole answer.
+    #[must_use]
+    pub fn to_bytes(&self, now: SystemTime) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512);
+        // Writing to a `Vec` does not fail.
+        let _ = write!(
+            bytes,
+            "HTTP/1.1 {} {}\r\n\
+             Date: {}\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\n\
+             {PROXY_STATUS}: {}\r\n\
+             {}{}{}\r\n",
+            self.status,
+            reason(self.status),
+            httpdate::HttpDate::from(now),
+            self.text.len() + 1,
+            self.proxy_status,
+            standing(self.status),
+            self.extra,
+            match self.persistence {
+                Persistence::Stays => "",
+                Persistence::KeepAlive => "Connection: keep-alive\r\n",
+                Persistence::Close => "Connection: close\r\n",
+            },
+        );
+        if !self.is_head {
+            bytes.extend_from_slice(self.text.as_bytes());
+            bytes.push(b'\n');
+        }
+        bytes
+    }
+}
+
+/// The answer to a request that is not served. Its connection is closed.
+#[must_use]
+pub fn rejected(rejection: &Rejection, now: SystemTime) -> Vec<u8> {
+    LocalReply {
+        status: rejection.status,
+        text: &rejection.reason,
+        persistence: Persistence::Close,
+        is_head: rejection.is_head,
+        proxy_status: &proxy_status(rejection.status),
+        extra: "",
+    }
+    .to_bytes(now)
+}
+
+/// The answer if no endpoint has a usable one. `proxy_status`: why.
+#[must_use]
+pub fn exhausted(
+    status: u16,
+    persistence: Persistence,
+    is_head: bool,
+    proxy_status: &str,
+    now: SystemTime,
+) -> Vec<u8> {
+    LocalReply {
+        status,
+        text: "endpoints failed to return a valid answer",
+        persistence,
+        is_head,
+        proxy_status,
+        extra: "",
+    }
+    .to_bytes(now)
+}
+
+/// `Proxy-Status` of a request that this proxy rejects with this status code.
+#[must_use]
+pub fn proxy_status(status: u16) -> String {
+    match status {
+        400..=499 => format!("{PSEUDONYM}; error=http_request_error; status-code={status}"),
+        500 => format!("{PSEUDONYM}; error=proxy_internal_error"),
+        508 => format!("{PSEUDONYM}; error=proxy_loop_detected"),
+        _ => format!("{PSEUDONYM}; error=proxy_internal_response"),
+    }
+}
+
+/// Header lines that belong to a status code.
+fn standing(status: u16) -> &'static str {
+    match status {
+        // RFC 9110 15.5.6: what is allowed has to be said.
+        405 => "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n",
+        503 => "Retry-After: 1\r\n",
+        _ => "",
+    }
+}
+
+/// RFC 9110 15, RFC 6585, RFC 5842, as far as they are used here.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
+        _ => "Internal Server Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn lines(answer: &[u8]) -> Vec<String> {
+        let text = String::from_utf8(answer.to_vec()).unwrap();
+        text.split("\r\n").map(str::to_owned).collect()
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)
+    }
+
+    #[test]
+    fn a_rejection_has_its_length_and_closes_the_connection() {
+        assert_eq!(
+            lines(&rejected(&Rejection::new(503, "busy"), now())),
+            [
+                "HTTP/1.1 503 Service Unavailable",
+                "Date: Sun, 06 Nov 1994 08:49:37 GMT",
+                "Content-Type: text/plain; charset=utf-8",
+                "Content-Length: 5",
+                "Proxy-Status: balancing-reverse-proxy; error=proxy_internal_response",
+                "Retry-After: 1",
+                "Connection: close",
+                "",
+                "busy\n"
+            ]
+        );
+    }
+
+    #[test]
+    fn head_gets_the_length_and_no_body() {
+        let reply = LocalReply {
+            status: 500,
+            text: "oh",
+            persistence: Persistence::KeepAlive,
+            is_head: true,
+            proxy_status: "p",
+            extra: "X-A: b\r\n",
+        };
+        assert_eq!(
+            lines(&reply.to_bytes(now())),
+            [
+                "HTTP/1.1 500 Internal Server Error",
+                "Date: Sun, 06 Nov 1994 08:49:37 GMT",
+                "Content-Type: text/plain; charset=utf-8",
+                "Content-Length: 3",
+                "Proxy-Status: p",
+                "X-A: b",
+                "Connection: keep-alive",
+                "",
+                ""
+            ]
+        );
+    }
+
+    #[test]
+    fn the_answer_without_a_usable_one_says_why() {
+        let answer = exhausted(502, Persistence::Stays, false, "p; error=e", now());
+        let answer = lines(&answer);
+        assert_eq!(answer[0], "HTTP/1.1 502 Bad Gateway");
+        assert_eq!(answer[4], "Proxy-Status: p; error=e");
+        assert_eq!(
+            answer[5..],
+            ["", "endpoints failed to return a valid answer\n"]
+        );
+    }
+
+    #[test]
+    fn each_status_has_its_reason_phrase_error_type_and_lines() {
+        let request_error = "error=http_request_error; status-code=";
+        for (status, phrase, error, line) in [
+            (400, "Bad Request", request_error, ""),
+            (
+                405,
+                "Method Not Allowed",
+                request_error,
+                "Allow: GET, HEAD,",
+            ),
+            (408, "Request Timeout", request_error, ""),
+            (413, "Content Too Large", request_error, ""),
+            (417, "Expectation Failed", request_error, ""),
+            (431, "Request Header Fields Too Large", request_error, ""),
+            (
+                500,
+                "Internal Server Error",
+                "error=proxy_internal_error",
+                "",
+            ),
+            (
+                503,
+                "Service Unavailable",
+                "error=proxy_internal_response",
+                "Retry-After: 1",
+            ),
+            (
+                505,
+                "HTTP Version Not Supported",
+                "error=proxy_internal_response",
+                "",
+            ),
+            (508, "Loop Detected", "error=proxy_loop_detected", ""),
+        ] {
+            let answer = lines(&rejected(&Rejection::new(status, "x"), now()));
+            assert_eq!(answer[0], format!("HTTP/1.1 {status} {phrase}"));
+            let code = if error == request_error {
+                status.to_string()
+            } else {
+                String::new()
+            };
+            assert_eq!(
+                answer[4],
+                format!("Proxy-Status: balancing-reverse-proxy; {error}{code}")
+            );
+            assert!(answer[5].starts_with(line), "{answer:?}");
+        }
+    }
+}

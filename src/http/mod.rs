@@ -1,0 +1,14 @@
+//! HTTP/1 messages as bytes: parsing, framing, forwarding rules, answers of our own.
+//!
+//! Everything here is pure: bytes and limits come in, bytes and decisions go out. There is
+//! no socket, no file and no clock, so each rule is tested with a table.
+
+pub mod chunked;
+pub mod forward;
+pub mod header;
+pub mod local_reply;
+pub mod request;
+pub mod response;
+
+#[cfg(test)]
+mod fuzz;
