@@ -215,7 +215,8 @@ pub const PROXY: Program = Program {
             name: "max-connections",
             value: "NUMBER",
             default: "1000",
-            help: "how many clients may be connected; beyond that the newest are cut",
+            help: "how many clients may be connected; a further one takes the place of one that \
+                   waits or crawls, or is answered 503",
         },
         Flag {
             name: "idle-timeout",
@@ -245,8 +246,16 @@ pub const PROXY: Program = Program {
         Flag {
             name: "workers",
             value: "NUMBER",
-            default: "1024",
-            help: "how many requests are worked on at once",
+            default: "",
+            help: "how many requests are worked on at once; a further one is answered 503 \
+                   (default: as many as -max-connections)",
+        },
+        Flag {
+            name: "half-close",
+            value: "",
+            default: "false",
+            help: "answer clients that have closed their sending side (nc -N, socat); without \
+                   it they count as gone",
         },
         Flag {
             name: "log-prefix",
@@ -427,8 +436,12 @@ pub struct Args {
     pub drain: Duration,
 
     /// requests that are worked on at once
-    #[argh(option, default = "DEFAULT_WORKERS", from_str_fn(workers))]
-    pub workers: NonZeroUsize,
+    #[argh(option, from_str_fn(workers))]
+    pub workers: Option<NonZeroUsize>,
+
+    /// clients that have closed their sending side are answered
+    #[argh(option, default = "false", from_str_fn(boolean))]
+    pub half_close: bool,
 
     /// first word of each log line
     #[argh(option, default = "\"balancing-reverse-proxy\".to_owned()")]
@@ -469,11 +482,6 @@ pub struct Args {
 
 /// The most workers that may be asked for: each one is a thread.
 const MOST_WORKERS: usize = 65_536;
-
-const DEFAULT_WORKERS: NonZeroUsize = match NonZeroUsize::new(1024) {
-    Some(number) => number,
-    None => NonZeroUsize::MIN,
-};
 
 // The functions that argh calls for a value. Their errors end a sentence that begins with
 // the flag and the value: `-workers: "0"` `is not a number from 1 to 65536`.
@@ -1241,7 +1249,13 @@ mod tests {
         ] {
             assert_eq!(size(text).ok(), bytes, "{text:?}");
         }
-        assert_eq!(args("-workers 65536").unwrap().workers.get(), 65_536);
+        assert_eq!(
+            args("-workers 65536")
+                .unwrap()
+                .workers
+                .map(NonZeroUsize::get),
+            Some(65_536)
+        );
     }
 
     #[test]

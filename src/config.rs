@@ -15,9 +15,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 use crate::cli::Args;
-use crate::clients::limits::Limits;
-use crate::endpoint_url::{EndpointUrl, EndpointUrlError, check_host_name, masked, parse_list};
-use crate::forward::HostRule;
+use crate::downstream::limits::Limits;
+use crate::downstream::listen::{ListenAddress, ListenAddressError};
+use crate::endpoint_url::{EndpointUrl, EndpointUrlError, masked, parse_list};
+use crate::http::forward::HostRule;
 use crate::logging::{LogConfig, LogDestination};
 use crate::pem::{self, PemFileError};
 
@@ -63,14 +64,10 @@ pub struct Config {
     pub roots: Vec<CertificateDer<'static>>,
     /// What https endpoints are shown that ask for a certificate: a chain and its key.
     pub identity: Option<Arc<CertifiedKey>>,
-    /// The largest request body, in bytes.
-    pub max_body: u64,
     /// What clients may take.
     pub limits: Limits,
     /// How long requests in flight may take to end once it is time to stop.
     pub drain: Duration,
-    /// How many requests are worked on at once; 1 to 65536.
-    pub workers: NonZeroUsize,
     /// The file that gets the bound address once connections are accepted.
     pub ready_file: Option<PathBuf>,
 }
@@ -189,16 +186,17 @@ impl Config {
                 Some(path) => pem::roots(&path).map_err(pem_file("ca-file", path))?,
             },
             identity: identity(path(&args.client_cert), path(&args.client_key))?,
-            max_body: max_body(args.max_body)?,
             limits: Limits {
                 max_connections: args.max_connections,
+                workers: args.workers.map_or(args.max_connections, NonZeroUsize::get),
                 max_header: args.max_header,
+                max_body: args.max_body,
                 idle_timeout: args.idle_timeout,
                 header_timeout: args.header_timeout,
                 client_timeout: args.client_timeout,
+                half_close: args.half_close,
             },
             drain: args.drain,
-            workers: args.workers,
             ready_file: path(&args.ready_file),
         })
     }
@@ -228,8 +226,6 @@ pub enum ConfigError {
     NoClientKey,
     /// `-client-key` was given, `-client-cert` was not.
     NoClientCert,
-    /// This machine has no room for a body of this many bytes.
-    MaxBody(u64),
     /// `-hedge-after` and `-fanout` together.
     HedgedFanout,
 }
@@ -258,10 +254,6 @@ impl fmt::Display for ConfigError {
             ),
             Self::NoClientCert => f.write_str(
                 "-client-cert is missing (-client-key needs it; the file may be the same)",
-            ),
-            Self::MaxBody(bytes) => write!(
-                f,
-                "-max-body: {bytes} bytes are more than this machine has room for"
             ),
             Self::HedgedFanout => f.write_str(
                 "-hedge-after and -fanout exclude each other (fan-out asks all endpoints at \
@@ -305,120 +297,6 @@ fn identity(
         .and_then(|key| pem::identity(chain, key))
         .map(Some)
         .map_err(pem_file("client-key", key))
-}
-
-/// A body of which a client breaks off makes `tiny_http` allocate what is missing, and an
-/// allocation that fails ends the process: so it is tried now. It costs no memory.
-fn max_body(bytes: u64) -> Result<u64, ConfigError> {
-    let length = usize::try_from(bytes).map_err(|_| ConfigError::MaxBody(bytes))?;
-    Vec::<u8>::new()
-        .try_reserve_exact(length)
-        .map_err(|_| ConfigError::MaxBody(bytes))?;
-    Ok(bytes)
-}
-
-/// Where to listen, as `-address` says it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenAddress {
-    text: String,
-    /// The host without brackets; `None`: every interface, IPv4 and IPv6.
-    host: Option<String>,
-    port: u16,
-}
-
-impl ListenAddress {
-    /// The host without brackets; `None`: every interface, IPv4 and IPv6.
-    #[must_use]
-    pub fn host(&self) -> Option<&str> {
-        self.host.as_deref()
-    }
-
-    /// The port; 0: a free one.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The address as typed, with the port that was really bound: `:0` becomes `:40123`.
-    #[must_use]
-    pub fn with_port(&self, bound: u16) -> String {
-        match self.text.rsplit_once(':') {
-            Some((host, _)) if self.port == 0 => format!("{host}:{bound}"),
-            _ => self.text.clone(),
-        }
-    }
-}
-
-/// As typed.
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-/// Why a text is not an address to listen on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListenAddressError {
-    /// It does not end with a colon and a port.
-    NoPort(String),
-    /// What follows the last colon is not a number from 0 to 65535.
-    Port(String),
-    /// What precedes it is neither a host name nor an address.
-    Host(String),
-}
-
-impl fmt::Display for ListenAddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const REMEDY: &str = "(write :8080, localhost:8080 or [::1]:8080)";
-        match self {
-            Self::NoPort(text) => write!(f, "{:?} has no port {REMEDY}", masked(text)),
-            Self::Port(text) => write!(
-                f,
-                "{:?} has a port that is not a number from 0 to 65535 {REMEDY}",
-                masked(text)
-            ),
-            Self::Host(text) => write!(
-                f,
-                "{:?} has neither a host name nor an address {REMEDY}",
-                masked(text)
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ListenAddressError {}
-
-impl FromStr for ListenAddress {
-    type Err = ListenAddressError;
-
-    fn from_str(text: &str) -> Result<Self, ListenAddressError> {
-        let text = text.trim();
-        let (host, port) = text
-            .rsplit_once(':')
-            .ok_or_else(|| ListenAddressError::NoPort(text.to_owned()))?;
-        let bad_host = || ListenAddressError::Host(text.to_owned());
-        let host = if host.is_empty() {
-            None
-        } else if let Some(inner) = host.strip_prefix('[') {
-            let inner = inner.strip_suffix(']').ok_or_else(bad_host)?;
-            inner
-                .parse::<std::net::Ipv6Addr>()
-                .map_err(|_| bad_host())?;
-            Some(inner.to_owned())
-        } else {
-            check_host_name(host).map_err(|_| bad_host())?;
-            Some(host.to_owned())
-        };
-        let port = Some(port)
-            .filter(|port| port.bytes().all(|b| b.is_ascii_digit()))
-            .and_then(|port| port.parse().ok())
-            .ok_or_else(|| ListenAddressError::Port(text.to_owned()))?;
-        Ok(Self {
-            text: text.to_owned(),
-            host,
-            port,
-        })
-    }
 }
 
 /// The statuses that are usable: a set of numbers from 100 to 599.
@@ -604,8 +482,8 @@ mod tests {
                 utc: false,
             }
         );
-        assert_eq!(config.max_body, 1024);
-        assert_eq!(config.workers.get(), 7);
+        assert_eq!(config.limits.max_body, 1024);
+        assert_eq!(config.limits.workers, 7);
         assert_eq!(config.ready_file, Some("/tmp/ready".into()));
         assert_eq!(config.connect_timeout, Duration::from_secs(1));
         assert_eq!(config.per_try_timeout, Duration::from_secs(2));

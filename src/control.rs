@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 
 use crate::failure::{Failure, Timeout, describe};
 use crate::resolver::Lookup;
+use crate::util::client_watch::ClientWatch;
+use crate::util::poll::poll_until;
 
 /// When waiting ends.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,8 @@ impl Limit {
 /// The reins of one attempt. Shared between the attempt and whoever may cancel it.
 #[derive(Debug)]
 pub struct Control {
+    /// All attempts of the request.
+    request: Arc<RequestCancellation>,
     state: Mutex<State>,
 }
 
@@ -66,17 +69,20 @@ struct State {
 }
 
 impl Control {
-    /// Reins that let the attempt run until `limit`.
+    /// Reins of an attempt of `request` that may run until `limit`.
     #[must_use]
-    pub fn new(limit: Limit) -> Self {
-        Self {
+    pub fn new(request: &Arc<RequestCancellation>, limit: Limit) -> Arc<Self> {
+        let control = Arc::new(Self {
+            request: Arc::clone(request),
             state: Mutex::new(State {
                 cancelled: false,
                 limit,
                 sockets: Vec::new(),
                 lookup: None,
             }),
-        }
+        });
+        request.add(&control);
+        control
     }
 
     /// Ends the attempt wherever it is; it returns [`Failure::Cancelled`] at once.
@@ -158,16 +164,37 @@ impl Control {
     ) -> Result<PollFlags, Failure> {
         let (end, timeout) = self.limit().instant();
         let first = at.map_or(end, |at| at.min(end));
-        let mut fds = [PollFd::from_borrowed_fd(socket.as_fd(), events)];
-        let ready = wait_until(&mut fds, first)?;
-        self.check()?;
-        if ready {
-            Ok(fds[0].revents())
-        } else if first < end {
-            Ok(PollFlags::empty())
+        let socket = PollFd::from_borrowed_fd(socket.as_fd(), events);
+        let is_ready = if let Some(client) = self.request.client() {
+            let mut fds = [socket, client.poll_fd()];
+            self.poll(&mut fds, first)?.then(|| fds[0].revents())
         } else {
-            Err(Failure::Timeout(timeout))
+            let mut fds = [socket];
+            self.poll(&mut fds, first)?.then(|| fds[0].revents())
+        };
+        self.check()?;
+        match is_ready {
+            Some(ready) => Ok(ready),
+            None if first < end => Ok(PollFlags::empty()),
+            None => Err(Failure::Timeout(timeout)),
         }
+    }
+
+    /// Polls until something is ready (`true`) or `at` has passed (`false`). The last one of
+    /// `fds` is the client's, if it is watched: if it goes away, its request is cancelled.
+    pub fn poll(&self, fds: &mut [PollFd<'_>], at: Instant) -> Result<bool, Failure> {
+        let ready = poll_until(fds, at).map_err(|error| Failure::Internal(describe(&error)))?;
+        let gone = |fds: &[PollFd<'_>]| fds.last().is_some_and(|fd| !fd.revents().is_empty());
+        if ready && self.request.client().is_some() && gone(fds) {
+            self.request.cancel();
+        }
+        Ok(ready)
+    }
+
+    /// The request that this is an attempt of.
+    #[must_use]
+    pub fn request(&self) -> &RequestCancellation {
+        &self.request
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -175,28 +202,10 @@ impl Control {
     }
 }
 
-/// Polls until something is ready (`true`) or `at` has passed (`false`).
-pub fn wait_until(fds: &mut [PollFd<'_>], at: Instant) -> Result<bool, Failure> {
-    loop {
-        let left = at.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match poll(fds, Some(&timeout)) {
-            Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) => return Ok(true),
-            Err(errno) => return Err(Failure::Internal(describe(&errno.into()))),
-        }
-    }
-}
-
-/// All attempts of one request: cancelled together when its client has gone away.
+/// Cancels all attempts of one request together, once its client has gone away.
 #[derive(Debug, Default)]
-pub struct Attempts {
+pub struct RequestCancellation {
+    client: Option<ClientWatch>,
     state: Mutex<Running>,
 }
 
@@ -206,10 +215,25 @@ struct Running {
     controls: Vec<Weak<Control>>,
 }
 
-impl Attempts {
+impl RequestCancellation {
+    /// That of a request of this client, which whatever waits for an endpoint watches.
+    #[must_use]
+    pub fn new(client: ClientWatch) -> Arc<Self> {
+        Arc::new(Self {
+            client: Some(client),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The client, if it is watched.
+    #[must_use]
+    pub fn client(&self) -> Option<&ClientWatch> {
+        self.client.as_ref()
+    }
+
     /// From now on a cancel of the request cancels this attempt; at once, if it has
     /// been cancelled before.
-    pub fn add(&self, control: &Arc<Control>) {
+    fn add(&self, control: &Arc<Control>) {
         let mut running = self.lock();
         if running.cancelled {
             control.cancel();
@@ -228,9 +252,17 @@ impl Attempts {
         }
     }
 
-    /// Whether [`Attempts::cancel`] was called.
+    /// Looks once whether the client has gone away, and cancels the request then.
+    pub fn check_client(&self) -> bool {
+        if self.client.as_ref().is_some_and(ClientWatch::has_gone) {
+            self.cancel();
+        }
+        self.is_cancelled()
+    }
+
+    /// Whether the request has been cancelled.
     #[must_use]
-    pub fn are_cancelled(&self) -> bool {
+    pub fn is_cancelled(&self) -> bool {
         self.lock().cancelled
     }
 

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::control::{Control, wait_until};
+use crate::control::Control;
 use crate::failure::{Failure, Timeout, describe};
+use crate::util::client_watch::ClientWatch;
 
 /// RFC 8305 section 5: "Connection Attempt Delay".
 const STAGGER: Duration = Duration::from_millis(250);
@@ -109,7 +110,8 @@ impl Pending<'_> {
             .iter()
             .map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::OUT))
             .collect();
-        wait_until(&mut fds, until)?;
+        fds.extend(self.control.request().client().map(ClientWatch::poll_fd));
+        self.control.poll(&mut fds, until)?;
         Ok(fds
             .iter()
             .zip(&self.sockets)
@@ -192,7 +194,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (until, timeout) = limits();
-        let control = Control::new(Limit::Until(until, timeout));
+        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
 
         let socket = dial(&[refused_address, address], &control, until, timeout).unwrap();
 
@@ -219,7 +221,7 @@ mod tests {
         let address = refused.local_addr().unwrap();
         drop(refused);
         let (until, timeout) = limits();
-        let control = Control::new(Limit::Until(until, timeout));
+        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
 
         assert_eq!(
             dial(&[address], &control, until, timeout).unwrap_err(),

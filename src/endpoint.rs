@@ -13,19 +13,18 @@ use rustls::pki_types::ServerName;
 use ureq::Agent;
 use ureq::http::Uri;
 
-use crate::body::Body;
 use crate::control::{Control, Limit};
 use crate::endpoint_url::EndpointUrl;
 use crate::failure::Failure;
-use crate::forward::{self, Header, HostRule, RequestHead, ResponseHead, Version, elements};
+use crate::http::forward::{self, HostRule};
+use crate::http::request::{RequestHead, Version};
+use crate::http::response::{BodyLength, ResponseHead, parse_head};
 use crate::resolver::Resolver;
 use crate::transport::{
     self, Call, Connection, Dialler, MAX_ANSWER_HEAD, NoResolver, Pool, Seen, Tls,
 };
 use crate::upstream_pool::IdleMonitor;
-
-/// ureq refuses answers with more header lines than this.
-const MAX_HEADERS: usize = 128;
+use crate::util::body::Body;
 
 /// How long a connection is kept that is not used.
 pub const MAX_IDLE: Duration = Duration::from_secs(15);
@@ -81,17 +80,6 @@ enum Source {
     Endpoint(ureq::BodyReader<'static>),
     /// It has been read whole; its connection is back in the pool.
     Memory(io::Cursor<Vec<u8>>),
-}
-
-/// How long a response's body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyLength {
-    /// There is none, whatever the headers say: RFC 9110 6.4.1.
-    Bodiless,
-    /// In bytes.
-    Known(u64),
-    /// It ends where it ends.
-    Unknown,
 }
 
 /// A request as it is put to endpoints.
@@ -191,7 +179,7 @@ impl Endpoint {
         control: &Arc<Control>,
         fresh: bool,
     ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, Seen) {
-        let is_head = request.head.method == "HEAD";
+        let is_head = request.head.is_head();
         let call = Call {
             control: Arc::clone(control),
             head: forward::request_head(request.head, &self.url, self.host, request.body.length()),
@@ -354,7 +342,8 @@ fn check_codings(head: &ResponseHead) -> Result<(), Failure> {
 
 /// The transfer codings; `identity`, which RFC 2616 had, is none.
 fn transfer_codings(head: &ResponseHead) -> impl Iterator<Item = &[u8]> {
-    elements(&head.headers, "Transfer-Encoding")
+    head.headers
+        .elements("Transfer-Encoding")
         .filter(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }
 
@@ -367,47 +356,17 @@ fn has_chunks(head: &[u8]) -> bool {
 
 /// RFC 9112 6.3. ureq goes by the same rules, and has refused what contradicts itself.
 fn body_length(head: &ResponseHead, request: Outgoing<'_>) -> BodyLength {
-    if request.head.method == "HEAD" || matches!(head.status, 204 | 304) {
+    if request.head.is_head() || matches!(head.status, 204 | 304) {
         return BodyLength::Bodiless;
     }
     if transfer_codings(head).next().is_some() {
         return BodyLength::Unknown;
     }
-    elements(&head.headers, "Content-Length")
+    head.headers
+        .elements("Content-Length")
         .next()
         .and_then(|length| std::str::from_utf8(length).ok()?.parse().ok())
         .map_or(BodyLength::Unknown, BodyLength::Known)
-}
-
-/// ureq has parsed these bytes before, with the same parser.
-fn parse_head(bytes: &[u8]) -> Option<ResponseHead> {
-    let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut head = httparse::Response::new(&mut lines);
-    head.parse(bytes).ok()?;
-    Some(ResponseHead {
-        status: head.code?,
-        reason: reason(bytes),
-        version: match head.version? {
-            0 => Version::Http10,
-            _ => Version::Http11,
-        },
-        headers: head
-            .headers
-            .iter()
-            .map(|line| -> Header { (line.name.to_owned(), line.value.to_vec()) })
-            .collect(),
-        added: Vec::new(),
-    })
-}
-
-/// The reason phrase, byte for byte: the parser gives it only where it is ASCII.
-fn reason(head: &[u8]) -> Vec<u8> {
-    let mut lines = head
-        .split(|byte| *byte == b'\n')
-        .map(<[u8]>::trim_ascii_end);
-    let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
-    let mut words = line.splitn(3, |byte| *byte == b' ');
-    words.nth(2).unwrap_or_default().to_vec()
 }
 
 /// What an error of ureq means here.
@@ -434,37 +393,14 @@ fn failure(error: ureq::Error, seen: &Seen) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::header::Headers;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::thread;
 
-    #[test]
-    fn the_reason_phrase_is_what_stands_behind_the_status() {
-        let table: [(&[u8], &[u8]); 6] = [
-            (b"HTTP/1.1 200 OK\r\n\r\n", b"OK"),
-            (
-                b"HTTP/1.1 451 Nicht  jetzt \r\nX: y\r\n\r\n",
-                b"Nicht  jetzt",
-            ),
-            (b"HTTP/1.1 200 caf\xe9\r\n\r\n", b"caf\xe9"),
-            (b"HTTP/1.1 200 \r\n\r\n", b""),
-            (b"HTTP/1.1 200\r\n\r\n", b""),
-            (b"\r\nHTTP/1.1 200 OK\r\n\r\n", b"OK"),
-        ];
-        for (head, wanted) in table {
-            assert_eq!(reason(head), wanted);
-        }
-    }
-
     fn request(method: &str) -> RequestHead {
-        RequestHead {
-            method: method.to_owned(),
-            target: "/".to_owned(),
-            version: Version::Http11,
-            host: None,
-            headers: Vec::new(),
-            client: "127.0.0.1".parse().unwrap(),
-        }
+        let client = "127.0.0.1".parse().unwrap();
+        RequestHead::new(method, b"/", Version::Http11, None, Headers::new(), client)
     }
 
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -517,7 +453,7 @@ mod tests {
     }
 
     fn control() -> Arc<Control> {
-        Arc::new(Control::new(Limit::Each(PATIENCE)))
+        Control::new(&Arc::default(), Limit::Each(PATIENCE))
     }
 
     const BEGUN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no";

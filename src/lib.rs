@@ -7,24 +7,16 @@ pub mod cli;
 pub mod config;
 pub mod endpoint_url;
 pub mod go_duration;
-pub mod listen;
 pub mod logging;
 pub mod pem;
-
-pub mod pool;
 pub mod ready_file;
-pub mod server;
 
-pub mod body;
-pub mod clients;
-pub mod exchange;
+pub mod downstream;
 pub mod http;
-pub mod leniency;
-pub mod worker;
+pub mod proxy;
 
 pub mod dispatch;
 pub mod endpoint;
-pub mod forward;
 
 pub mod chunked;
 pub mod control;
@@ -35,6 +27,4 @@ pub mod tls;
 pub mod transport;
 pub mod upstream_pool;
 
-pub mod own_answer;
-pub mod proxy_status;
-pub mod relay;
+pub mod util;

@@ -17,21 +17,24 @@ use std::time::{Duration, Instant};
 use balancing_reverse_proxy::cli::{self, Args, PROXY, Parsed};
 use balancing_reverse_proxy::config::Config;
 use balancing_reverse_proxy::dispatch::{Dispatcher, Policy};
+use balancing_reverse_proxy::downstream::limits::Limits;
+use balancing_reverse_proxy::downstream::listen;
+use balancing_reverse_proxy::downstream::server::Server;
 use balancing_reverse_proxy::endpoint::{ConnectionMonitor, Endpoint, MAX_IDLE, Settings};
-use balancing_reverse_proxy::exchange::Sizes;
 use balancing_reverse_proxy::failure::describe;
 use balancing_reverse_proxy::go_duration::GoDuration;
 use balancing_reverse_proxy::logging::Logging;
+use balancing_reverse_proxy::proxy::handler::Proxy;
 use balancing_reverse_proxy::ready_file::ReadyFile;
-use balancing_reverse_proxy::server::Server;
-use balancing_reverse_proxy::worker::Proxy;
-use balancing_reverse_proxy::{listen, tls};
+use balancing_reverse_proxy::{link_seam, tls};
 use crossbeam_channel::{Receiver, after, at, bounded, never, select};
-use log::{error, info};
+use log::{error, info, warn};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
+
+link_seam!();
 
 /// How long to wait at the end for a log whose reader is slow.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
@@ -77,21 +80,21 @@ fn main() -> ExitCode {
 /// Serves until it is time to stop.
 fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     panic::set_hook(Box::new(|panic| {
-        // Its threads panic when a client resets its connection early, which is no news,
-        // and when descriptors run out, which the watch sees to.
+        // Its accept thread panics when threads or descriptors run out, which is logged and
+        // seen to elsewhere.
         let of_tiny_http = |place: &panic::Location<'_>| place.file().contains("/tiny_http-");
         if !panic.location().is_some_and(of_tiny_http) {
             error!("internal error: {panic}");
         }
     }));
-    raise_descriptor_limit();
+    let limits = fitting(config);
     return_large_pieces();
     let stop_signals = handle_signals(logging)
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
     let proxy = Proxy {
         dispatcher: Dispatcher::new(
-            endpoints(config, &idle_monitor)?,
+            endpoints(config, &limits, &idle_monitor)?,
             Policy {
                 mode: config.mode,
                 terminal: config.terminal.clone(),
@@ -105,10 +108,7 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
             },
         ),
         proxy_status: config.proxy_status,
-        sizes: Sizes {
-            head: config.limits.max_header,
-            body: config.max_body,
-        },
+        half_close: limits.half_close,
     };
     if let Some(path) = &config.ready_file {
         // Of a run that was killed: nobody must take it for this one's.
@@ -118,7 +118,7 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
         let reason = describe(&error);
         format!("cannot bind to address: {}: {reason}", config.address)
     })?;
-    let server = Server::start(listener, proxy, config.workers.get(), config.limits)
+    let server = Server::start(listener, Arc::new(proxy), limits)
         .map_err(|error| format!("cannot start: {}", describe(&error)))?;
     let address = config.address.with_port(server.address().port());
     info!("starting on: \"{address}\"");
@@ -177,13 +177,14 @@ fn say_goodbye(logging: &Logging, line: String) -> Receiver<()> {
 
 fn endpoints(
     config: &Config,
+    limits: &Limits,
     idle_monitor: &Arc<ConnectionMonitor>,
 ) -> Result<Vec<Endpoint>, Box<dyn Error>> {
     let settings = Settings {
         tls: tls::client_config(config.roots.iter().cloned(), config.identity.clone())?,
         connect_timeout: config.connect_timeout,
         host: config.host,
-        idle_connections: config.workers.get(),
+        idle_connections: limits.workers.min(limits.max_connections),
         idle_monitor: Arc::clone(idle_monitor),
     };
     let mut endpoints = Vec::with_capacity(config.endpoints.len());
@@ -195,21 +196,23 @@ fn endpoints(
 }
 
 /// SIGTERM and SIGINT come out of the channel; the second one ends the process at once.
-/// SIGHUP means that the log file has been renamed; without one it means nothing.
+/// SIGHUP and SIGUSR1 mean that the log file has been renamed; without one they mean nothing.
+/// SIGUSR2, which would end the process, does nothing.
 fn handle_signals(logging: &Logging) -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     let (stop, stop_signals) = bounded(1);
     let logging = logging.clone();
     let handle = move || {
         let mut stopping = false;
         for signal in signals.forever() {
-            if signal == SIGHUP {
-                logging.reopen();
-            } else if stopping {
-                process::exit(1);
-            } else {
-                stopping = true;
-                let _ = stop.try_send(signal);
+            match signal {
+                SIGHUP | SIGUSR1 => logging.reopen(),
+                SIGUSR2 => {}
+                _ if stopping => process::exit(1),
+                _ => {
+                    stopping = true;
+                    let _ = stop.try_send(signal);
+                }
             }
         }
     };
@@ -219,13 +222,33 @@ fn handle_signals(logging: &Logging) -> io::Result<Receiver<i32>> {
     Ok(stop_signals)
 }
 
-/// Every client takes three descriptors (two of `tiny_http`, one of the watch) and every
-/// attempt one: as many as the system allows.
-fn raise_descriptor_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
+/// The limits, with no more connections than there are descriptors for: as many as the
+/// system allows.
+fn fitting(config: &Config) -> Limits {
+    let mut nofile = getrlimit(Resource::Nofile);
+    nofile.current = nofile.maximum;
     // Where it is not allowed, the limit stays as it is.
-    let _ = setrlimit(Resource::Nofile, limit);
+    let _ = setrlimit(Resource::Nofile, nofile);
+    let Some(descriptors) = getrlimit(Resource::Nofile).current else {
+        return config.limits;
+    };
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    // A connection to each endpoint, in use or idle, and a file for the body.
+    let per_request = config.endpoints.len() + 1;
+    let wanted = config.limits.max_connections;
+    let needed = Limits::descriptors(wanted, per_request);
+    if needed <= descriptors {
+        return config.limits;
+    }
+    let max_connections = Limits::connections_for(descriptors, per_request);
+    warn!(
+        "-max-connections {wanted} needs {needed} descriptors, but there are only {descriptors} \
+         (ulimit -n), which are enough for {max_connections} connections: no more are accepted"
+    );
+    Limits {
+        max_connections,
+        ..config.limits
+    }
 }
 
 /// Makes the allocator return large pieces of memory to the system at once, and grow them

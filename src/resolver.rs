@@ -8,12 +8,15 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
 use crate::control::Control;
 use crate::failure::{Failure, Timeout, describe};
+
+/// How often a wait for a look-up looks after the client.
+const CLIENT_CHECK: Duration = Duration::from_millis(20);
 
 /// What a look-up found: at least one address, or why there is none.
 pub type Lookup = Result<Arc<[SocketAddr]>, Failure>;
@@ -57,9 +60,14 @@ impl Resolver {
         let (sender, receiver) = bounded(2);
         control.register_lookup(sender.clone())?;
         self.join(sender)?;
-        let result = receiver
-            .recv_deadline(until)
-            .unwrap_or(Err(Failure::Timeout(timeout)));
+        let result = loop {
+            match receiver.recv_deadline(until.min(Instant::now() + CLIENT_CHECK)) {
+                Ok(result) => break result,
+                Err(_) if Instant::now() >= until => break Err(Failure::Timeout(timeout)),
+                // A cancel comes out of the channel.
+                Err(_) => control.request().check_client(),
+            };
+        };
         control.release_lookup();
         result
     }
@@ -164,7 +172,7 @@ mod tests {
     fn resolve(host: &str) -> Lookup {
         let until = Instant::now() + Duration::from_secs(10);
         let timeout = Timeout::Connect(Duration::from_secs(10));
-        let control = Control::new(Limit::Until(until, timeout));
+        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
         Resolver::new(host, 80).resolve(&control, until, timeout)
     }
 
@@ -183,7 +191,7 @@ mod tests {
     fn a_cancelled_attempt_does_not_wait() {
         let until = Instant::now() + Duration::from_secs(10);
         let timeout = Timeout::Connect(Duration::from_secs(10));
-        let control = Control::new(Limit::Until(until, timeout));
+        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
         control.cancel();
         assert_eq!(
             Resolver::new("localhost", 80).resolve(&control, until, timeout),

@@ -12,7 +12,7 @@
 //!   with its lease: after an error, a cancel, an answer that is dropped before its end.
 //! - **Heads as they are.** ureq's header map sorts duplicates together and
 //!   lower-cases names. A proxy must not: the request's head is written by
-//!   [`crate::forward`] and put in the place of ureq's, the answer's head is kept as
+//!   [`crate::http::forward`] and put in the place of ureq's, the answer's head is kept as
 //!   it came (see [`Call`]).
 //! - **A strict end.** Only an orderly end is one: a reset, or TLS that ends without
 //!   `close_notify`, is an error even where the body has no length (RFC 9112 6.3,
@@ -52,7 +52,6 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-use crate::body::Body;
 use crate::chunked::Chunks;
 use crate::control::Control;
 use crate::dial::dial;
@@ -60,6 +59,7 @@ use crate::failure::{Failure, Timeout, describe};
 use crate::resolver::Resolver;
 use crate::tls;
 use crate::upstream_pool::UpstreamPool;
+use crate::util::body::Body;
 
 /// The longest head of an answer. ureq's buffer is one byte larger, so that a head
 /// that does not fit is told from one that is not complete yet.
@@ -580,6 +580,16 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// Reads from a socket without libc's `recv`: no look whether it is a client's (see
+/// [`crate::downstream::seam`]).
+struct Receiving<'a>(&'a TcpStream);
+
+impl Read for Receiving<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.0, buffer, RecvFlags::empty())?.0)
+    }
+}
+
 /// The socket, with or without TLS on it. Nothing here waits: what can't be done at
 /// once is [`io::ErrorKind::WouldBlock`].
 struct Link {
@@ -597,7 +607,10 @@ impl Link {
             let (result, wanted) = if session.wants_write() {
                 (session.write_tls(&mut &*self.socket), PollFlags::OUT)
             } else {
-                (session.read_tls(&mut &*self.socket), PollFlags::IN)
+                (
+                    session.read_tls(&mut Receiving(&self.socket)),
+                    PollFlags::IN,
+                )
             };
             match result {
                 Ok(0) if wanted == PollFlags::IN => {
@@ -667,7 +680,7 @@ impl Link {
     /// Reads what is there; 0 bytes at an orderly end.
     fn pull(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(session) = &mut self.tls else {
-            return (&*self.socket).read(buffer);
+            return Receiving(&self.socket).read(buffer);
         };
         loop {
             match session.reader().read(buffer) {
@@ -683,7 +696,7 @@ impl Link {
             if session.wants_write() {
                 let _ = session.write_tls(&mut &*self.socket);
             }
-            session.read_tls(&mut &*self.socket)?;
+            session.read_tls(&mut Receiving(&self.socket))?;
             session
                 .process_new_packets()
                 .map_err(|error| tls::failure(&error).into_io())?;

@@ -277,7 +277,7 @@ mod tests {
         let first = monitor.close_expired(after).unwrap();
         assert!(before + HOUR <= first && first <= between + HOUR);
         assert_eq!(Some(first), pools[1].next_expiry());
-        assert_eq!(pools[1].close_expired(before + HOUR - MIN_INTERVAL), 0);
+        assert_eq!(pools[1].close_expired(before), 0);
         // What expires a moment later is not woken for at once.
         assert_eq!(monitor.close_expired(first), Some(first + MIN_INTERVAL));
         assert_eq!([pools[0].len(), pools[1].len()], [1, 0]);

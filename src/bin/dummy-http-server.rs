@@ -1,7 +1,7 @@
 //! A dummy HTTP server for trying the proxy out: slow at random, wrong at random.
 //!
-//! Delay and error are independent of each other. Each request sleeps on a thread of its
-//! own, [`THREADS`] at most, so delayed answers do not queue up behind one another.
+//! Delay and error are independent of each other. Each connection has a thread of its own, so
+//! delayed answers do not queue up behind one another.
 
 use std::env;
 use std::error::Error;
@@ -10,21 +10,32 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use argh::FromArgs;
 use balancing_reverse_proxy::cli::{self, Flag, Parsed, Program, boolean};
-use balancing_reverse_proxy::config::ListenAddress;
+use balancing_reverse_proxy::downstream::limits::Limits;
+use balancing_reverse_proxy::downstream::listen::{self, ListenAddress};
+use balancing_reverse_proxy::downstream::server::Server;
+use balancing_reverse_proxy::downstream::{ClientRequest, Handler, Responder};
 use balancing_reverse_proxy::failure::describe;
 use balancing_reverse_proxy::go_duration::GoDuration;
-use balancing_reverse_proxy::listen;
+use balancing_reverse_proxy::http::request::Persistence;
+use balancing_reverse_proxy::link_seam;
 use balancing_reverse_proxy::logging::{LogConfig, LogDestination, Logging, escaped};
-use tiny_http::{Header, Request, Response, Server};
 
-const THREADS: usize = 256;
+link_seam!();
 
-/// The threads do next to nothing.
-const STACK_BYTES: usize = 256 << 10;
+const LIMITS: Limits = Limits {
+    max_connections: 4096,
+    workers: 4096,
+    max_header: 64 << 10,
+    max_body: 1 << 30,
+    idle_timeout: Duration::from_secs(60),
+    header_timeout: Duration::from_secs(10),
+    client_timeout: Duration::from_secs(30),
+    half_close: true,
+};
 
 const PROGRAM: Program = Program {
     name: "dummy-http-server",
@@ -129,34 +140,19 @@ fn refuse(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Returns when it is time to stop; the process ends with the threads that still answer.
+/// Serves until it is time to stop; the process ends with the threads that still answer.
 fn serve(args: &Args, address: &ListenAddress) -> Result<(), Box<dyn Error>> {
     let listener = listen::bind(address)
         .map_err(|error| format!("cannot bind to address: {address}: {}", describe(&error)))?;
-    let shown: Arc<str> = address.with_port(listener.local_addr()?.port()).into();
-    let server =
-        Arc::new(Server::from_listener(listener, None).map_err(|error| error.to_string())?);
+    let shown = address.with_port(listener.local_addr()?.port());
+    let dummy = Dummy {
+        address: shown.clone(),
+        delay: args.delay_responding,
+        errors: args.random_errors,
+    };
+    let server = Server::start(listener, Arc::new(dummy), LIMITS)
+        .map_err(|error| format!("cannot start: {}", describe(&error)))?;
     log::info!("serving on \"{shown}\"");
-
-    let (delay, errors) = (args.delay_responding, args.random_errors);
-    for _ in 0..THREADS {
-        let (server, shown) = (Arc::clone(&server), Arc::clone(&shown));
-        thread::Builder::new()
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
-                // An error here is one connection's, say that there was no descriptor
-                // left for it.
-                loop {
-                    match server.recv() {
-                        Ok(request) => answer(request, &shown, delay, errors),
-                        Err(error) => {
-                            log::warn!("cannot accept: {}", describe(&error));
-                            thread::sleep(Duration::from_millis(100));
-                        }
-                    }
-                }
-            })?;
-    }
 
     let Some(life) = args.stop_after.positive() else {
         loop {
@@ -168,39 +164,65 @@ fn serve(args: &Args, address: &ListenAddress) -> Result<(), Box<dyn Error>> {
         "stopping server on \"{shown}\" after {}",
         GoDuration::from(life)
     );
+    // Delayed answers are cut off.
+    let _ = server.stop(Duration::ZERO);
     Ok(())
 }
 
-fn answer(request: Request, address: &str, delay: bool, errors: bool) {
-    // `tiny_http` allocates what is left of a body when it has answered; if that fails, the
-    // process ends. Such a request is leaked, with its connection: nobody means it.
-    let length = request.body_length().unwrap_or(0);
-    if Vec::<u8>::new().try_reserve_exact(length).is_err() {
-        log::warn!("will not serve a request with a body of {length} bytes");
-        std::mem::forget(request);
-        return;
-    }
-    let delay = delay.then(|| Duration::from_micros(random() % 1_000_000));
-    let error = errors && random().is_multiple_of(4);
-    let span = GoDuration::from(delay.unwrap_or_default());
-    log::info!(
-        "will serve {} after {span}, error:{error}",
-        escaped(request.url())
-    );
-    let after = match delay {
-        Some(delay) => {
-            thread::sleep(delay);
-            format!(" after {span}")
+/// Answers every request with the same text, late or wrong by chance.
+struct Dummy {
+    address: String,
+    delay: bool,
+    errors: bool,
+}
+
+impl Handler for Dummy {
+    fn handle(&self, request: ClientRequest, mut responder: Responder) {
+        let target = String::from_utf8_lossy(request.head.target());
+        let delay = self
+            .delay
+            .then(|| Duration::from_micros(random() % 1_000_000));
+        let error = self.errors && random().is_multiple_of(4);
+        let span = GoDuration::from(delay.unwrap_or_default());
+        log::info!(
+            "will serve {} after {span}, error:{error}",
+            escaped(request.head.target())
+        );
+        let after = match delay {
+            Some(delay) => {
+                thread::sleep(delay);
+                format!(" after {span}")
+            }
+            None => String::new(),
+        };
+        let text = format!("Hello, world from {}{target}{after}\n", self.address);
+        let persistence = responder.persistence();
+        let answer = format!(
+            "HTTP/1.1 {}\r\n\
+             Date: {}\r\n\
+             Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\n\
+             {}\r\n{}",
+            if error {
+                "500 Internal Server Error"
+            } else {
+                "200 OK"
+            },
+            httpdate::fmt_http_date(SystemTime::now()),
+            text.len(),
+            match persistence {
+                Persistence::Stays => "",
+                Persistence::KeepAlive => "Connection: keep-alive\r\n",
+                Persistence::Close => "Connection: close\r\n",
+            },
+            if request.head.is_head() { "" } else { &text },
+        );
+        match responder.write_all(answer.as_bytes()) {
+            Ok(()) => responder.finish(persistence),
+            // A client that has gone away is no news here.
+            Err(_) => responder.abort(),
         }
-        None => String::new(),
-    };
-    let text = format!("Hello, world from {address}{}{after}\n", request.url());
-    let mut response = Response::from_string(text).with_status_code(if error { 500 } else { 200 });
-    if let Ok(header) = Header::from_bytes("Content-Type", "text/plain; charset=utf-8") {
-        response.add_header(header);
     }
-    // A client that has gone away is no news here.
-    let _ = request.respond(response);
 }
 
 /// Good enough dice: the hasher of each new `RandomState` has keys of its own.

@@ -20,7 +20,7 @@ mod run;
 mod serial;
 pub mod trail;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -33,7 +33,7 @@ use self::run::{Attempt, Ended, Mark, Queue, Run};
 use self::serial::Serial;
 use self::trail::Trail;
 use crate::config::{CooldownConfig, HedgeAfter, Mode, OnExhausted, Order, TerminalSet};
-use crate::control;
+use crate::control::RequestCancellation;
 use crate::endpoint::{Answer, Endpoint, Outgoing};
 use crate::failure::{Failure, Timeout};
 use crate::logging::escaped;
@@ -140,20 +140,20 @@ impl Dispatcher {
     }
 
     /// Puts the request to the endpoints and hands what came of it to `relay`.
-    /// A cancel of `attempts` ends it without an answer.
+    /// `cancellation` ends it without an answer.
     pub fn dispatch<'a, R>(
         &'a self,
         request: Outgoing<'a>,
-        attempts: &'a control::Attempts,
+        cancellation: &'a Arc<RequestCancellation>,
         relay: impl FnOnce(Dispatched<'a>) -> R,
     ) -> R {
         let now = Instant::now();
-        let once = self.policy.idempotent_only && !is_idempotent(&request.head.method);
+        let once = self.policy.idempotent_only && !is_idempotent(request.head.method());
         let overlaps = !once && self.endpoints.len() > 1;
         let run = Run {
             dispatcher: self,
             request: Outgoing { once, ..request },
-            attempts,
+            cancellation,
             deadline: now + self.policy.request_timeout,
             all_at_once: overlaps && self.policy.mode == Mode::Fanout,
             hedge_after: self.hedge_after(now).filter(|_| overlaps),
@@ -281,7 +281,7 @@ fn pursue<'e>(run: &Run<'e>, attempts: &mut impl Attempts<'e>) -> Dispatched<'e>
         }
     }
     Dispatched {
-        answer: best.filter(|_| !run.attempts.are_cancelled()),
+        answer: best.filter(|_| !run.cancellation.is_cancelled()),
         trail,
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::run::{Attempt, Ended, Performed, Run};
 use super::{Attempts, Dispatched, Event, pursue};
@@ -44,7 +44,9 @@ pub(super) fn dispatch<'e, R>(run: &Run<'e>, relay: impl FnOnce(Dispatched<'e>) 
         let dispatched = pursue(run, &mut threads);
         // What is left of `running` now belongs to losers.
         drop(threads);
-        relay(dispatched)
+        let relayed = relay(dispatched);
+        race.end_with_the_next_request();
+        relayed
     })
 }
 
@@ -158,13 +160,27 @@ impl<'e> Race<'_, 'e> {
 
     fn end_losers(&self, winner: &Arc<Control>) {
         if self.ended.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
-            let mut field = self.field.lock().unwrap_or_else(PoisonError::into_inner);
-            field.over = true;
-            for control in &field.controls {
-                if !Arc::ptr_eq(control, winner) {
-                    control.cancel();
-                }
+            self.cancel_all_but(Some(winner));
+        }
+    }
+
+    fn cancel_all_but(&self, winner: Option<&Arc<Control>>) {
+        let mut field = self.field.lock().unwrap_or_else(PoisonError::into_inner);
+        field.over = true;
+        for control in &field.controls {
+            if !winner.is_some_and(|winner| Arc::ptr_eq(control, winner)) {
+                control.cancel();
             }
+        }
+    }
+
+    /// The answer has been relayed. A client that sends its next request at once does not
+    /// wait for the losers of this one.
+    fn end_with_the_next_request(&self) {
+        let ended = self.ended.try_recv() != Err(TryRecvError::Empty);
+        let client = self.run.cancellation.client();
+        if !ended && client.is_some_and(|client| client.wait_for_more(GRACE)) {
+            self.cancel_all_but(None);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::cooldown::Claim;
 use super::order::Sequence;
 use super::{Dispatcher, Policy};
 use crate::config::OnExhausted;
-use crate::control::{self, Control, Limit};
+use crate::control::{Control, Limit, RequestCancellation};
 use crate::endpoint::{Answer, Endpoint, Outgoing};
 use crate::failure::{Failure, Timeout};
 use crate::go_duration::GoDuration;
@@ -18,8 +18,8 @@ use crate::go_duration::GoDuration;
 pub(super) struct Run<'e> {
     pub(super) dispatcher: &'e Dispatcher,
     pub(super) request: Outgoing<'e>,
-    /// The client's going away cancels them all.
-    pub(super) attempts: &'e control::Attempts,
+    /// The client's going away cancels all attempts.
+    pub(super) cancellation: &'e Arc<RequestCancellation>,
     pub(super) deadline: Instant,
     /// No attempt waits for another one.
     pub(super) all_at_once: bool,
@@ -123,14 +123,23 @@ impl<'e> Run<'e> {
 
     /// The next attempt, that starts now.
     pub(super) fn next(&self, queue: &mut Queue<'e>, hedged: bool) -> Option<Attempt<'e>> {
+        // The first attempt finds out when it waits, at the cost of a call. A request with a
+        // body is more likely to be one that must not be made in vain.
+        let matters = if queue.begun {
+            !self.all_at_once
+        } else {
+            self.request.body.length().is_some()
+        };
+        if matters && self.cancellation.check_client() {
+            return None;
+        }
         let now = Instant::now();
         let (endpoint, claim) = queue.next(now)?;
         let per_try = self.policy().per_try_timeout;
         let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
         let request_timeout = Timeout::Request(self.policy().request_timeout);
         let limit = limit.or_before(self.deadline, request_timeout);
-        let control = Arc::new(Control::new(limit));
-        self.attempts.add(&control);
+        let control = Control::new(self.cancellation, limit);
         Some(Attempt {
             mark: Mark {
                 endpoint: endpoint.index,
@@ -193,7 +202,7 @@ impl<'e> Run<'e> {
         match &ended.failure {
             // A trial that a hedge had to overtake has not brought the endpoint back.
             Some(Failure::Cancelled)
-                if !self.attempts.are_cancelled()
+                if !self.cancellation.is_cancelled()
                     && self.hedge_after.is_some_and(|after| ended.after >= after) =>
             {
                 claim.overtaken(Instant::now());
@@ -268,6 +277,7 @@ impl<'e> Queue<'e> {
         }
         let endpoints = &self.dispatcher.endpoints;
         let Some(cooldown) = &self.dispatcher.cooldown else {
+            self.begun = true;
             return Some((endpoints.get(self.sequence.next()?)?, None));
         };
         for index in self.sequence.by_ref() {

@@ -392,7 +392,7 @@ fn the_dummy_server_answers() {
         .unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let body = format!("\r\n\r\nHello, world from {address}/foo?x=1\n");
     assert!(answer.ends_with(&body), "{answer}");
 

@@ -1,4 +1,4 @@
-//! From the bind to the end: addresses, the ready file, stopping, and too many requests.
+//! From the bind to the end: addresses, the ready file, and stopping.
 
 use crate::common::{
     Gate,
@@ -13,8 +13,6 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    sync::mpsc,
-    thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -237,67 +235,6 @@ fn the_end_while_requests_are_waiting_is_an_end() {
     proxy.signal(Signal::TERM);
     gate.open();
     assert_eq!(proxy.wait_for_exit().code(), Some(0));
-}
-
-#[test]
-fn more_requests_than_it_can_hold_are_told_so_at_once() {
-    const QUEUE: usize = 4;
-    const CLIENTS: usize = 12;
-    let gate = Gate::closed();
-    let backend = Backend::always(status(200).body("served").after(&gate));
-    let proxy = Proxy::serial(&[&backend]).flag("-workers", "1").start();
-
-    let (answers, answered) = mpsc::channel();
-    thread::scope(|scope| {
-        for n in 0..CLIENTS {
-            let mut client = proxy.client();
-            client.request("GET /", "");
-            if n == 0 {
-                // The one worker is taken.
-                backend.wait_for_calls(1);
-            }
-            // One after the other, so that none is left unserved by a burst.
-            client.wait_until_read();
-            let answers = answers.clone();
-            // The receiver is gone if the test has failed.
-            scope.spawn(move || drop(answers.send(client.response())));
-        }
-        // One is in work, four are queued; all the others hear at once that it is too much.
-        for _ in 0..CLIENTS - 1 - QUEUE {
-            let answer = answered.recv().unwrap();
-            assert_eq!(answer.status(), 503);
-            let seconds = answer
-                .header("retry-after")
-                .and_then(|text| text.parse::<u32>().ok());
-            assert!(seconds.is_some(), "{:?}", answer.head);
-        }
-        assert!(!gate.is_open());
-        gate.open();
-        for _ in 0..=QUEUE {
-            assert_eq!(answered.recv().unwrap().body(), "served");
-        }
-    });
-    assert_eq!(backend.calls(), 1 + QUEUE);
-    assert_eq!(proxy.get("/").body(), "served");
-}
-
-#[test]
-fn the_workers_are_as_many_as_said() {
-    let gate = Gate::closed();
-    let backend = Backend::always(status(200).after(&gate));
-    let proxy = Proxy::serial(&[&backend]).flag("-workers", "3").start();
-    let mut clients = Vec::new();
-    for n in 1..=3 {
-        let mut client = proxy.client();
-        client.request("GET /", "");
-        // Each reaches the endpoint although none is answered.
-        backend.wait_for_calls(n);
-        clients.push(client);
-    }
-    gate.open();
-    for client in &mut clients {
-        assert_eq!(client.response().status(), 200);
-    }
 }
 
 #[test]

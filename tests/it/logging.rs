@@ -279,31 +279,54 @@ fn umask() -> u32 {
 }
 
 #[test]
-fn a_log_file_renamed_away_is_reopened_at_sighup() {
+fn a_log_file_renamed_away_is_reopened_at_sighup_and_sigusr1() {
+    let backend = Backend::always(status(200));
+    let directory = TempDir::new().unwrap();
+    for signal in [Signal::HUP, Signal::USR1] {
+        let file = directory.path().join(format!("{signal:?}.log"));
+        let rotated = directory.path().join(format!("{signal:?}.log.1"));
+        let (process, address) = start_with_file(&file, &backend);
+        request(address);
+        let served = |lines: &Vec<String>| lines.iter().any(|line| line.contains(" served in "));
+        eventually("first line", || lines_of(&file), served);
+
+        fs::rename(&file, &rotated).unwrap();
+        process.signal(signal);
+        eventually("new file", || file.exists(), |&there| there);
+        let before = lines_of(&rotated);
+        request(address);
+        eventually("line in the new file", || lines_of(&file), served);
+        assert_eq!(lines_of(&rotated), before);
+    }
+}
+
+#[test]
+fn sigusr2_does_nothing() {
     let backend = Backend::always(status(200));
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("proxy.log");
     let rotated = directory.path().join("proxy.log.1");
-    let (process, address) = start_with_file(&file, &backend);
-    request(address);
-    let served = |lines: &Vec<String>| lines.iter().any(|line| line.contains(" served in "));
-    eventually("first line", || lines_of(&file), served);
-
+    let (mut process, address) = start_with_file(&file, &backend);
     fs::rename(&file, &rotated).unwrap();
-    process.signal(Signal::HUP);
-    eventually("new file", || file.exists(), |&there| there);
-    let before = lines_of(&rotated);
-    request(address);
-    eventually("line in the new file", || lines_of(&file), served);
-    assert_eq!(lines_of(&rotated), before);
+    for _ in 0..3 {
+        process.signal(Signal::USR2);
+        request(address);
+    }
+    let served = |lines: &Vec<String>| {
+        let served = lines.iter().filter(|line| line.contains(" served in "));
+        served.count() == 3
+    };
+    eventually("lines in the old file", || lines_of(&rotated), served);
+    assert!(!file.exists());
+    assert_eq!(process.exited(), None);
 }
 
 #[test]
-fn sighup_without_a_log_file_harms_nothing() {
+fn signals_without_a_log_file_harm_nothing() {
     let backend = Backend::always(status(200));
     let proxy = Proxy::serial(&[&backend]).start();
-    for _ in 0..3 {
-        proxy.signal(Signal::HUP);
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::HUP] {
+        proxy.signal(signal);
         assert_eq!(proxy.get("/").status(), 200);
     }
 }

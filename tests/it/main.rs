@@ -12,17 +12,21 @@
 
 mod common;
 
+mod chunks;
 mod cli;
 mod command_line;
 mod commit;
 mod connections;
 mod cooldown;
+mod descriptors;
 mod dummy;
 mod early;
 mod exhausted;
+mod expect;
 mod failures;
 mod fanout;
 mod gone_clients;
+mod half_close;
 mod harness;
 mod hedge;
 mod hostile;
@@ -31,11 +35,14 @@ mod intake;
 mod lifecycle;
 mod logging;
 mod memory;
+mod obs_text;
 mod order;
+mod overload;
 mod pipelining;
 mod pool;
 mod proxy_status;
 mod readme;
+mod refusals;
 mod relay;
 mod request_body;
 mod request_headers;

@@ -3,7 +3,9 @@
 use crate::common::{
     Gate,
     backend::{Backend, status},
+    eventually,
     proxy::Proxy,
+    refusing::is_refusal,
 };
 use std::time::Duration;
 
@@ -45,18 +47,77 @@ fn one_is_asked_for_after_the_other_and_answered_in_order() {
 }
 
 #[test]
-fn more_than_can_wait_cost_the_connection() {
-    let gate = Gate::closed();
-    let backend = Backend::always(status(200).after(&gate));
+fn any_number_is_served_one_after_the_other() {
+    const MANY: usize = 1000;
+    let backend = Backend::choosing(|request| status(200).body(&request.target));
     let proxy = Proxy::serial(&[&backend]).start();
     let mut client = proxy.client();
-    client.send(requests(0..1));
-    backend.wait_for_calls(1);
-    client.send(requests(1..100));
-    client.closed();
-    gate.open();
-    assert_eq!(backend.calls(), 1);
-    assert_eq!(proxy.get("/after").status(), 200);
+    // All are written before the first answer is read; the proxy must not wait for that.
+    client.send(requests(0..MANY));
+    for n in 0..MANY {
+        assert_eq!(client.response().body(), format!("/{n}"));
+    }
+    let wanted: Vec<_> = (0..MANY).map(|n| format!("POST /{n}")).collect();
+    assert_eq!(backend.seen(), wanted);
+    eventually(
+        "lines about served requests",
+        || proxy.log_with(" served in ").len(),
+        |&lines| lines == MANY,
+    );
+}
+
+#[test]
+fn while_the_first_is_in_flight_the_next_ones_are_neither_asked_for_nor_a_sign_of_anything() {
+    for mode in [Proxy::serial, Proxy::fanout, Proxy::hedged] {
+        let gate = Gate::closed();
+        let backend = Backend::always(status(200).body("answer").after(&gate));
+        let proxy = mode(&[&backend]).start();
+        let mut client = proxy.client();
+        client.send(requests(0..1));
+        backend.wait_for_calls(1);
+        client.send(requests(1..100));
+        assert!(client.hears_nothing_for(Duration::from_millis(100)));
+        assert_eq!(backend.calls(), 1);
+        gate.open();
+        for _ in 0..100 {
+            assert_eq!(client.response().body(), "answer");
+        }
+        assert_eq!(proxy.log_with("given up"), [""; 0]);
+    }
+}
+
+#[test]
+fn all_kinds_of_bodies_may_follow_each_other() {
+    use std::fmt::Write as _;
+
+    let backend = Backend::choosing(|request| status(200).body(&request.body));
+    let proxy = Proxy::serial(&[&backend]).start();
+    let bodies = [
+        String::new(),
+        "x".to_owned(),
+        "GET /smuggled HTTP/1.1\r\n\r\n".repeat(3),
+        "y".repeat(20_000),
+    ];
+    let mut client = proxy.client();
+    let mut wire = String::new();
+    for body in &bodies {
+        let length = body.len();
+        write!(
+            wire,
+            "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}\r\n"
+        )
+        .unwrap();
+        wire += "POST /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+        if !body.is_empty() {
+            write!(wire, "{length:x};ext\r\n{body}\r\n").unwrap();
+        }
+        wire += "0\r\nX-T: 1\r\n\r\n";
+    }
+    client.send(wire);
+    for body in bodies.iter().flat_map(|body| [body, body]) {
+        assert!(client.response().body() == *body, "{}", body.len());
+    }
+    assert!(backend.seen().iter().all(|seen| seen == "POST /p"));
 }
 
 #[test]
@@ -70,7 +131,7 @@ fn what_follows_a_bad_one_is_not_served() {
     for _ in 0..2 {
         assert_eq!(client.response().body(), "good");
     }
-    assert_eq!(client.response().status(), 400);
+    is_refusal(&client.response(), 400, "a bad one among good ones");
     client.closed();
     assert_eq!(backend.seen(), ["POST /0", "POST /1"]);
 }

@@ -3,12 +3,13 @@
 use crate::common::{
     Gate,
     backend::{Backend, status},
+    client::Client,
     eventually,
     proxy::Proxy,
 };
 use rustix::process::Signal;
 use std::{
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -92,34 +93,131 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn under_load_no_answer_is_broken() {
-    let backend = Backend::always(status(200).body("whole"));
+fn heads_and_bodies_that_have_begun_are_served_to_their_end() {
+    let backend = Backend::always(status(200).body("kept"));
     let mut proxy = Proxy::serial(&[&backend]).start();
-    let address = proxy.address;
-    let loads: Vec<_> = (0..8)
-        .map(|_| {
-            std::thread::spawn(move || {
-                let mut client = crate::common::client::Client::connect(address);
-                let mut served = 0;
-                loop {
-                    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
-                    if client.try_send(request).is_err() {
-                        return served;
-                    }
-                    match client.try_response_to("GET") {
-                        Ok(answer) => assert_eq!(answer.body(), "whole"),
-                        // Closed between two requests: this one was not accepted.
-                        Err(_) => return served,
-                    }
-                    served += 1;
-                }
-            })
-        })
-        .collect();
-    backend.wait_for_calls(200);
+    let mut head = proxy.client();
+    assert_eq!(head.get("/").body(), "kept");
+    head.send("GET /head HTTP/1.1\r\nHost: h\r\nX-");
+    let mut first_head = proxy.client();
+    first_head.send("G");
+    let mut body = proxy.client();
+    body.request("POST /body", "Content-Length: 10\r\n");
+    body.send("01234");
+    let mut chunked = proxy.client();
+    chunked.request("POST /chunked", "Transfer-Encoding: chunked\r\n");
+    chunked.send("5\r\n01");
+    for client in [&head, &first_head, &body, &chunked] {
+        client.wait_until_read();
+    }
+    let mut idle = proxy.client();
+    assert_eq!(idle.get("/").body(), "kept");
     proxy.signal(Signal::TERM);
-    for load in loads {
-        assert!(load.join().unwrap() > 0);
+    // Idle ones are closed: by then the word to stop is known everywhere.
+    idle.closed();
+    for (client, rest) in [
+        (&mut head, "A: b\r\n\r\n"),
+        (&mut first_head, "ET /first HTTP/1.1\r\nHost: h\r\n\r\n"),
+        (&mut body, "56789"),
+        (&mut chunked, "234\r\n0\r\n\r\n"),
+    ] {
+        client.send(rest);
+        let answer = client.response();
+        assert_eq!(answer.body(), "kept");
+        assert_eq!(answer.header("connection"), Some("close"));
+        client.closed();
     }
     assert!(proxy.wait_for_exit().success());
+}
+
+#[test]
+fn newcomers_are_refused_at_once() {
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).body("kept").after(&gate));
+    let mut proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    backend.wait_for_calls(1);
+    proxy.signal(Signal::INT);
+    eventually(
+        "listener",
+        || match TcpStream::connect_timeout(&proxy.address, Duration::from_secs(5)) {
+            Ok(_) => "connected".to_owned(),
+            // Refused by the kernel: a newcomer does not wait for a time-out.
+            Err(error) => format!("{:?}", error.kind()),
+        },
+        |found| found == "ConnectionRefused",
+    );
+    gate.open();
+    assert_eq!(client.response().body(), "kept");
+    assert!(proxy.wait_for_exit().success());
+}
+
+#[test]
+fn pipelined_requests_behind_the_one_in_flight_are_not_begun() {
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).body("kept").after(&gate));
+    let mut proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    client.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n");
+    backend.wait_for_calls(1);
+    let mut idle = proxy.client();
+    proxy.signal(Signal::TERM);
+    idle.closed();
+    gate.open();
+    let answer = client.response();
+    assert_eq!(answer.body(), "kept");
+    // A client that is told so knows that the second one has not been served.
+    assert_eq!(answer.header("connection"), Some("close"));
+    client.closed();
+    assert!(proxy.wait_for_exit().success());
+    assert_eq!(backend.seen(), ["GET /1"]);
+}
+
+/// What one client has seen until the proxy was gone: answers, all of them whole.
+fn load(address: SocketAddr, keeps: bool) -> usize {
+    let mut served = 0;
+    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+        if stream.peer_addr().is_err() {
+            continue;
+        }
+        let mut client = Client::over(stream);
+        while client.try_send(&request).is_ok() {
+            match client.try_response_to("GET") {
+                Ok(answer) => assert_eq!(answer.body(), "whole"),
+                // Closed between two requests: this one was not accepted.
+                Err(_) => break,
+            }
+            served += 1;
+            if !keeps {
+                break;
+            }
+        }
+    }
+    served
+}
+
+#[test]
+fn under_load_every_request_that_was_accepted_is_answered() {
+    for (signal, flag) in [
+        (Some(Signal::TERM), "0"),
+        (Some(Signal::INT), "0"),
+        (None, "2s"),
+    ] {
+        let backend = Backend::always(status(200).body("whole"));
+        let mut proxy = Proxy::serial(&[&backend]).flag("-stop-after", flag).start();
+        let address = proxy.address;
+        let loads: Vec<_> = (0..8)
+            .map(|number| std::thread::spawn(move || load(address, number % 2 == 0)))
+            .collect();
+        backend.wait_for_calls(100);
+        if let Some(signal) = signal {
+            proxy.signal(signal);
+        }
+        assert!(proxy.wait_for_exit().success());
+        let served: usize = loads.into_iter().map(|load| load.join().unwrap()).sum();
+        // Whatever has reached the endpoint has been answered, whole.
+        assert_eq!(backend.calls(), served, "{signal:?}");
+    }
 }

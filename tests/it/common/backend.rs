@@ -3,8 +3,11 @@
 //! A back end reads a request whole (unless the step is `early`), records it, and does what the
 //! step says. Steps that were never used and requests that no step was left for fail the test
 //! when the back end is dropped.
+//!
+//! Heads are bytes: as text each byte is one character ([`text`], [`latin1`]), so that
+//! nothing is lost or changed in either direction.
 
-use super::{DEADLINE, Gate, Pattern, certificates::Identity, lock, text, wait_until};
+use super::{DEADLINE, Gate, Pattern, certificates::Identity, latin1, lock, text, wait_until};
 use rustls::{ServerConnection, StreamOwned};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::{
@@ -13,7 +16,7 @@ use std::{
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Something that can stand in `-endpoints`.
@@ -57,6 +60,18 @@ impl Received {
         let all = self.all(name);
         assert!(all.len() < 2, "{name} is there {} times", all.len());
         all.first().copied()
+    }
+
+    /// Whether the head has this line, byte for byte.
+    pub fn has_line(&self, line: &[u8]) -> bool {
+        let line = [b"\r\n", line, b"\r\n"].concat();
+        find(&self.raw_head, &line).is_some()
+    }
+
+    /// The request line, byte for byte, without its end.
+    pub fn request_line(&self) -> &[u8] {
+        let end = find(&self.raw_head, b"\r\n").unwrap_or(self.raw_head.len());
+        &self.raw_head[..end]
     }
 }
 
@@ -301,9 +316,9 @@ impl Reply {
         if let Some((after, how)) = &self.cut {
             assert!(*after < wire.len(), "nothing left to cut off");
             wire.truncate(*after);
-            return vec![send(head), Act::Send(wire), how.clone()];
+            return vec![send(latin1(&head)), Act::Send(wire), how.clone()];
         }
-        let mut bytes = head.into_bytes();
+        let mut bytes = latin1(&head);
         bytes.extend(wire);
         vec![Act::Send(bytes)]
     }
@@ -337,6 +352,8 @@ struct State {
     connections: usize,
     /// For shutting down what is still open at the end.
     open: HashMap<usize, TcpStream>,
+    /// When a connection was last seen to have ended.
+    last_left: Option<Instant>,
     stopping: bool,
 }
 
@@ -374,6 +391,7 @@ impl Backend {
                     trouble: Vec::new(),
                     connections: 0,
                     open: HashMap::new(),
+                    last_left: None,
                     stopping: false,
                 }),
                 changed: Condvar::new(),
@@ -467,11 +485,19 @@ impl Backend {
         });
     }
 
-    /// Waits until the proxy has let go of every connection.
+    /// Waits until the proxy has closed every connection.
     pub fn wait_until_left(&self) {
         self.wait("all connections to be closed", |state| {
             state.connections > 0 && state.open.is_empty()
         });
+    }
+
+    /// Waits until the proxy has closed every connection, and returns when it was seen here.
+    pub fn left_at(&self) -> Instant {
+        self.wait_until_left();
+        lock(&self.shared.state)
+            .last_left
+            .unwrap_or_else(Instant::now)
     }
 
     fn wait(&self, what: &str, good: impl Fn(&State) -> bool) {
@@ -551,7 +577,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, tls: Option<&Arc<rustls:
             let _ = connection.serve();
             // Closed before it is said to be closed: the duplicate is the last handle.
             drop(connection);
-            lock(&shared.state).open.remove(&id);
+            let mut state = lock(&shared.state);
+            state.open.remove(&id);
+            state.last_left = Some(Instant::now());
+            drop(state);
             shared.changed.notify_all();
         });
     }

@@ -5,8 +5,9 @@ use super::{
     backend::{chunk_of, find, values},
     eventually, text,
 };
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use std::{
+    collections::HashSet,
     fs,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -100,6 +101,16 @@ impl Client {
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect_timeout(&address, DEADLINE).unwrap())
+    }
+
+    /// A client for which the kernel keeps only so much, in bytes and roughly.
+    #[track_caller]
+    pub fn connect_with_buffer(address: SocketAddr, bytes: usize) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        // Before it connects: the window that is announced then is never taken back.
+        socket.set_recv_buffer_size(bytes).unwrap();
+        socket.connect_timeout(&address.into(), DEADLINE).unwrap();
+        Self::over(socket.into())
     }
 
     /// A client on a connection that there is already.
@@ -336,6 +347,48 @@ impl Client {
         std::mem::take(&mut self.unread)
     }
 
+    /// The client's own address.
+    pub fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
+    /// Sends until the other side takes no more for so long. Returns how many bytes it took;
+    /// an error if it has closed the connection.
+    pub fn send_until_stuck(
+        &mut self,
+        piece: &[u8],
+        most: u64,
+        patience: Duration,
+    ) -> io::Result<u64> {
+        self.stream.set_write_timeout(Some(patience))?;
+        let mut sent = 0;
+        let result = loop {
+            if sent >= most {
+                break Ok(sent);
+            }
+            match self.stream.write(piece) {
+                Ok(length) => sent += length as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(sent),
+                Err(error) => break Err(error),
+            }
+        };
+        self.stream.set_write_timeout(Some(DEADLINE))?;
+        result
+    }
+
+    /// Reads at most so many bytes of what comes next, without keeping them.
+    #[track_caller]
+    pub fn sip(&mut self, most: usize) -> usize {
+        self.try_sip(most).unwrap()
+    }
+
+    /// The same; an error is a reset. What has been read and not looked at yet is dropped.
+    pub fn try_sip(&mut self, most: usize) -> io::Result<usize> {
+        self.unread.clear();
+        let mut buffer = vec![0; most];
+        self.stream.read(&mut buffer)
+    }
+
     /// Whether nothing comes for so long.
     pub fn hears_nothing_for(&mut self, span: Duration) -> bool {
         self.stream.set_read_timeout(Some(span)).unwrap();
@@ -362,19 +415,15 @@ impl Client {
         text(&std::mem::take(&mut self.unread))
     }
 
-    /// All that comes until the end of the connection, or in this time.
-    #[track_caller]
-    pub fn rest_within(&mut self, time: Duration) -> String {
-        self.stream.set_read_timeout(Some(time)).unwrap();
-        let mut rest = std::mem::take(&mut self.unread);
-        // Its error is the end, too.
-        let _ = self.stream.read_to_end(&mut rest);
-        text(&rest)
-    }
-
     /// Waits until the proxy has read all that was sent.
     #[track_caller]
     pub fn wait_until_read(&self) {
+        Self::wait_until_all_read(std::slice::from_ref(self));
+    }
+
+    /// Waits until the proxy has read all that these clients have sent.
+    #[track_caller]
+    pub fn wait_until_all_read(clients: &[Self]) {
         let hex = |address: SocketAddr| match address {
             SocketAddr::V4(address) => {
                 let ip = u32::from_ne_bytes(address.ip().octets());
@@ -382,23 +431,25 @@ impl Client {
             }
             SocketAddr::V6(_) => unreachable!("the test uses IPv4"),
         };
-        let ends = format!(
-            "{} {} ",
-            hex(self.address),
-            hex(self.stream.local_addr().unwrap())
-        );
+        // As the proxy's ends of the connections stand in the table.
+        let ends: HashSet<String> = clients
+            .iter()
+            .map(|client| format!("{} {}", hex(client.address), hex(client.local_address())))
+            .collect();
+        // NUMBER: LOCAL REMOTE STATE SENDING:RECEIVED, all of a fixed width.
+        let has_unread = |line: &str| {
+            let (_, rest) = line.split_once(": ")?;
+            let unread = rest.get(40..48)? != "00000000";
+            Some(unread && ends.contains(rest.get(..27)?))
+        };
         eventually(
-            "unread bytes",
+            "connections with unread bytes",
             || {
                 let table = fs::read_to_string("/proc/net/tcp").unwrap();
-                let line = table.lines().find(|line| line.contains(&ends));
-                line.map(|line| line.split_whitespace().nth(4).unwrap().to_owned())
+                let unread = table.lines().filter(|line| has_unread(line) == Some(true));
+                unread.count()
             },
-            |queues| {
-                queues
-                    .as_ref()
-                    .is_some_and(|queues| queues.ends_with(":00000000"))
-            },
+            |&unread| unread == 0,
         );
     }
 

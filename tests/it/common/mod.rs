@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod client;
 pub mod process;
 pub mod proxy;
+pub mod refusing;
 
 use std::{
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
@@ -147,4 +148,22 @@ impl Pattern {
 /// Byte strings of HTTP as text: each byte one character, so that nothing is lost.
 pub fn text(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char::from(byte)).collect()
+}
+
+/// The bytes of such a text; a character beyond Latin-1 is its UTF-8.
+pub fn latin1(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        match u8::try_from(character) {
+            Ok(byte) => bytes.push(byte),
+            Err(_) => bytes.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
+}
+
+/// The middle one of some measurements.
+pub fn median<T: Ord + Copy>(mut measured: Vec<T>) -> T {
+    measured.sort_unstable();
+    measured[measured.len() / 2]
 }

@@ -157,14 +157,6 @@ impl Process {
         self.proc_entries("task")
     }
 
-    /// How many threads have this name.
-    pub fn threads_named(&self, name: &str) -> usize {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        let names =
-            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        names.filter(|found| found.trim_end() == name).count()
-    }
-
     pub fn descriptors(&self) -> usize {
         self.proc_entries("fd")
     }
@@ -173,6 +165,19 @@ impl Process {
         fs::read_dir(format!("/proc/{}/{directory}", self.pid()))
             .unwrap()
             .count()
+    }
+
+    /// How often its threads have run again after a wait, those that have ended left out.
+    pub fn wakeups(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let status =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+        let count = |status: String| -> Option<u64> {
+            let mut lines = status.lines();
+            let line = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line?.trim().parse().ok()
+        };
+        status.filter_map(count).sum()
     }
 
     /// The most memory it ever had, in KiB.

@@ -13,20 +13,7 @@ use std::fmt::Write as _;
 use crate::dispatch::trail::Trail;
 use crate::endpoint::Endpoint;
 use crate::failure::{Failure, Timeout};
-use crate::forward::PSEUDONYM;
-
-/// The name of the header.
-pub const PROXY_STATUS: &str = "Proxy-Status";
-
-/// Of a request that this proxy has refused with this status code.
-#[must_use]
-pub fn refused(status: u16) -> String {
-    match status {
-        400..=499 => format!("{PSEUDONYM}; error=http_request_error; status-code={status}"),
-        500 => format!("{PSEUDONYM}; error=proxy_internal_error"),
-        _ => format!("{PSEUDONYM}; error=proxy_internal_response"),
-    }
-}
+use crate::http::forward::PSEUDONYM;
 
 /// Of a request for which no endpoint had a usable answer.
 #[must_use]
@@ -220,22 +207,6 @@ mod tests {
         ];
         for (failure, wanted) in table {
             assert_eq!(error_type(&failure), wanted, "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_has_its_type() {
-        for (status, wanted) in [
-            (400, "error=http_request_error; status-code=400"),
-            (413, "error=http_request_error; status-code=413"),
-            (500, "error=proxy_internal_error"),
-            (503, "error=proxy_internal_response"),
-            (505, "error=proxy_internal_response"),
-        ] {
-            assert_eq!(
-                refused(status),
-                format!("balancing-reverse-proxy; {wanted}")
-            );
         }
     }
 }

@@ -7,9 +7,11 @@
 
 use std::io::{self, Write};
 
-use crate::endpoint::{Answer, BodyLength};
+use crate::endpoint::Answer;
 use crate::failure::Failure;
-use crate::forward::{Framing, Persistence, Version, response_head};
+use crate::http::forward::response_head;
+use crate::http::request::Persistence;
+use crate::http::response::BodyFraming;
 
 /// Bytes read from the endpoint at once.
 const PIECE: usize = 64 * 1024;
@@ -33,7 +35,7 @@ pub enum Relayed {
 pub fn relay(
     client: &mut dyn Write,
     mut answer: Answer,
-    framing: Framing,
+    framing: BodyFraming,
     persistence: Persistence,
 ) -> Relayed {
     let head = response_head(&answer.head, framing, persistence);
@@ -41,17 +43,6 @@ pub fn relay(
         Ok(()) => Relayed::Whole,
         Err(Broke::Endpoint(failure)) => Relayed::Truncated(failure),
         Err(Broke::Client(error)) => Relayed::ClientGone(error),
-    }
-}
-
-/// How the client will find the end of the body.
-#[must_use]
-pub fn framing(length: BodyLength, client: Version) -> Framing {
-    match (length, client) {
-        (BodyLength::Bodiless, _) => Framing::Bodiless,
-        (BodyLength::Known(length), _) => Framing::Length(length),
-        (BodyLength::Unknown, Version::Http11) => Framing::Chunked,
-        (BodyLength::Unknown, Version::Http10) => Framing::Close,
     }
 }
 
@@ -71,10 +62,10 @@ fn copy(
     client: &mut dyn Write,
     answer: &mut Answer,
     mut pending: Vec<u8>,
-    framing: Framing,
+    framing: BodyFraming,
 ) -> Result<(), Broke> {
-    let chunked = framing == Framing::Chunked;
-    let ends_with_head = matches!(framing, Framing::Bodiless | Framing::Length(0));
+    let chunked = framing == BodyFraming::Chunked;
+    let ends_with_head = matches!(framing, BodyFraming::Bodiless | BodyFraming::Length(0));
     if !answer.body_begun && !ends_with_head {
         // The body may take long: the client should know what is coming.
         client.write_all(&pending)?;
@@ -82,7 +73,7 @@ fn copy(
         pending.clear();
     }
     let size = match framing {
-        Framing::Length(length) => usize::try_from(length).unwrap_or(PIECE).min(PIECE),
+        BodyFraming::Length(length) => usize::try_from(length).unwrap_or(PIECE).min(PIECE),
         _ => PIECE,
     };
     let mut piece = vec![0; CHUNK_SIZE_ROOM + size + 2];
@@ -155,19 +146,5 @@ mod tests {
     fn the_largest_piece_fits() {
         let mut piece = vec![0; CHUNK_SIZE_ROOM + PIECE + 2];
         assert!(chunk(&mut piece, PIECE).starts_with(b"10000\r\n"));
-    }
-
-    #[test]
-    fn only_an_old_client_has_to_wait_for_the_end_of_the_connection() {
-        use BodyLength::{Bodiless, Known, Unknown};
-        let table = [
-            (Bodiless, Version::Http11, Framing::Bodiless),
-            (Known(3), Version::Http10, Framing::Length(3)),
-            (Unknown, Version::Http11, Framing::Chunked),
-            (Unknown, Version::Http10, Framing::Close),
-        ];
-        for (length, version, wanted) in table {
-            assert_eq!(framing(length, version), wanted);
-        }
     }
 }

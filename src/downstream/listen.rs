@@ -4,12 +4,14 @@
 //! `TCP_NOTSENT_LOWAT` from the listener (Linux), which saves system calls per connection,
 //! and which `tiny_http` could not be told to do otherwise: it does not hand out its sockets.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::str::FromStr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::ListenAddress;
+use crate::endpoint_url::{check_host_name, masked};
 
 /// How many connections may wait to be accepted. The kernel has a limit of its own
 /// (`net.core.somaxconn`, usually this) and takes the smaller one.
@@ -17,14 +19,114 @@ const BACKLOG: i32 = 4096;
 
 /// How many bytes may wait in a connection's buffer to be sent, beyond what is on its way
 /// already: a slow reader must not cost megabytes of the kernel's memory.
-#[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
 
 /// The longest segment, in bytes. A client's system acknowledges what its reader takes in
 /// steps of segments: with those of the loopback interface, 64 KiB, a slow reader could not
 /// be told from one that has stopped.
-#[cfg(target_os = "linux")]
 const SEGMENT: u32 = 4 * 1024;
+
+/// Where to listen, as `-address` says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    text: String,
+    /// The host without brackets; `None`: every interface, IPv4 and IPv6.
+    host: Option<String>,
+    port: u16,
+}
+
+impl ListenAddress {
+    /// The host without brackets; `None`: every interface, IPv4 and IPv6.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The port; 0: a free one.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address as typed, with the port that was really bound: `:0` becomes `:40123`.
+    #[must_use]
+    pub fn with_port(&self, bound: u16) -> String {
+        match self.text.rsplit_once(':') {
+            Some((host, _)) if self.port == 0 => format!("{host}:{bound}"),
+            _ => self.text.clone(),
+        }
+    }
+}
+
+/// As typed.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Why a text is not an address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddressError {
+    /// It does not end with a colon and a port.
+    NoPort(String),
+    /// What follows the last colon is not a number from 0 to 65535.
+    Port(String),
+    /// What precedes it is neither a host name nor an address.
+    Host(String),
+}
+
+impl fmt::Display for ListenAddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const REMEDY: &str = "(write :8080, localhost:8080 or [::1]:8080)";
+        match self {
+            Self::NoPort(text) => write!(f, "{:?} has no port {REMEDY}", masked(text)),
+            Self::Port(text) => write!(
+                f,
+                "{:?} has a port that is not a number from 0 to 65535 {REMEDY}",
+                masked(text)
+            ),
+            Self::Host(text) => write!(
+                f,
+                "{:?} has neither a host name nor an address {REMEDY}",
+                masked(text)
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ListenAddressError {}
+
+impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ListenAddressError> {
+        let text = text.trim();
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| ListenAddressError::NoPort(text.to_owned()))?;
+        let bad_host = || ListenAddressError::Host(text.to_owned());
+        let host = if host.is_empty() {
+            None
+        } else if let Some(inner) = host.strip_prefix('[') {
+            let inner = inner.strip_suffix(']').ok_or_else(bad_host)?;
+            inner.parse::<Ipv6Addr>().map_err(|_| bad_host())?;
+            Some(inner.to_owned())
+        } else {
+            check_host_name(host).map_err(|_| bad_host())?;
+            Some(host.to_owned())
+        };
+        let port = Some(port)
+            .filter(|port| port.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|port| port.parse().ok())
+            .ok_or_else(|| ListenAddressError::Port(text.to_owned()))?;
+        Ok(Self {
+            text: text.to_owned(),
+            host,
+            port,
+        })
+    }
+}
 
 /// Binds and listens.
 ///
@@ -72,7 +174,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
-    #[cfg(target_os = "linux")]
     {
         socket.set_tcp_notsent_lowat(UNSENT)?;
         // Over a network segments are shorter anyway.

@@ -1,0 +1,140 @@
+//! Receiving a request's body: whole, within its limits, before the handler is called.
+//!
+//! A body that breaks off, stalls or is malformed reaches no endpoint. What follows it in
+//! the receive buffer is the next request, and is left there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::connection::Connection;
+use super::limits::{Limits, Patience};
+use super::session::{Ended, Received};
+use crate::failure::describe;
+use crate::http::chunked::{ChunkedDecoder, Decoded};
+use crate::http::request::{Framing, Rejection, RequestLimits};
+use crate::util::body::{Body, BodyWriter};
+
+/// Bytes of a body that are read at once.
+const BODY_READ: usize = 64 * 1024;
+
+/// RFC 9110 15.2.1. It has no header fields.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Receives the body of a request whose head has just been taken out of `received`.
+///
+/// # Errors
+/// The body is not whole: with what the client is told, if it can be told anything.
+pub(super) fn receive(
+    connection: &Connection,
+    received: &mut Received,
+    framing: Framing,
+    expects_continue: bool,
+    limits: &Limits,
+) -> Result<Body, Ended> {
+    match framing {
+        Framing::None => return Ok(Body::None),
+        Framing::Length(0) => return Ok(Body::Memory(Arc::new([]))),
+        Framing::Length(_) | Framing::Chunked => {}
+    }
+    if expects_continue && received.unused().is_empty() {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        // Fails where the client has gone: that is seen when it is read from.
+        let _ = rustix::net::send(connection.socket(), CONTINUE, flags);
+    }
+    let mut source = Source {
+        connection,
+        received,
+        patience: Patience::new(limits.client_timeout),
+        writer: BodyWriter::default(),
+    };
+    match framing {
+        Framing::Length(length) => source.take(length)?,
+        _ => source.take_chunks(&limits.sizes())?,
+    }
+    Ok(source.writer.finish())
+}
+
+struct Source<'a> {
+    connection: &'a Connection,
+    received: &'a mut Received,
+    patience: Patience,
+    writer: BodyWriter,
+}
+
+impl Source<'_> {
+    /// A body of `length` bytes.
+    fn take(&mut self, length: u64) -> Result<(), Ended> {
+        loop {
+            let left = length - self.writer.length();
+            let bytes = self.received.unused();
+            let amount = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let piece = bytes.get(..amount).unwrap_or_default();
+            append(&mut self.writer, &mut self.patience, piece)?;
+            self.received.consume(amount);
+            if self.writer.length() == length {
+                return Ok(());
+            }
+            self.fill()?;
+        }
+    }
+
+    /// A chunked body.
+    fn take_chunks(&mut self, sizes: &RequestLimits) -> Result<(), Ended> {
+        let mut decoder = ChunkedDecoder::new(sizes);
+        loop {
+            let bytes = self.received.unused();
+            let mut rest = bytes;
+            let is_whole = loop {
+                match decoder.decode(&mut rest)? {
+                    Decoded::Data(piece) => {
+                        append(&mut self.writer, &mut self.patience, piece)?;
+                    }
+                    Decoded::NeedsMore => break false,
+                    Decoded::End => break true,
+                }
+            };
+            let amount = bytes.len() - rest.len();
+            self.received.consume(amount);
+            if is_whole {
+                return Ok(());
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Receives more, as soon as there is more.
+    fn fill(&mut self) -> Result<(), Ended> {
+        loop {
+            match self
+                .received
+                .receive(self.connection.socket(), BODY_READ, RecvFlags::DONTWAIT)
+            {
+                Ok(1..) => return Ok(()),
+                Err(Errno::AGAIN) => {
+                    let waited = self.connection.wait_for_body(&mut self.patience);
+                    waited.map_err(|error| match error.kind() {
+                        std::io::ErrorKind::TimedOut => Rejection::new(
+                            408,
+                            "request body not received in time (-client-timeout)",
+                        )
+                        .into(),
+                        _ => Ended::Quietly,
+                    })?;
+                }
+                Ok(_) | Err(_) => return Err(Rejection::broken_off(self.writer.length()).into()),
+            }
+        }
+    }
+}
+
+/// Stores a piece of the body. Only that is progress: not what stands around chunks.
+fn append(writer: &mut BodyWriter, patience: &mut Patience, piece: &[u8]) -> Result<(), Ended> {
+    patience.waited(Duration::ZERO, piece.len() as u64);
+    writer.append(piece).map_err(|error| {
+        let reason = format!("can't store the request body: {}", describe(&error));
+        Rejection::new(500, reason).into()
+    })
+}

@@ -1,0 +1,302 @@
+//! A client's connection as other threads see it: its phase, its socket, a way to end it; and
+//! the waits of its own thread for the client.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use tiny_http::Request;
+
+use super::limits::{JUDGED_OVER, Patience};
+use super::table::{Cookie, Phase};
+use super::tcp_info::traffic;
+use crate::util::lock::{lock, wait_timeout};
+use crate::util::poll::poll_until;
+
+/// A client's connection, as other threads see it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    cookie: Cookie,
+    /// A duplicate of `tiny_http`'s socket.
+    socket: Arc<TcpStream>,
+    /// The number of the `tiny_http` server that it came through.
+    server: usize,
+    /// False: it is to be refused.
+    is_admitted: bool,
+    opened: Instant,
+    /// The [`Phase`] in the lowest three bits, and since when, in µs after `opened`.
+    phase: AtomicU64,
+    /// While the client is waited for in the middle of a body or an answer: since when, and
+    /// how many bytes had moved by then.
+    pace: Mutex<Option<(Instant, u64)>>,
+    /// How the answer that was begun has ended, an [`End`].
+    end: AtomicU8,
+    /// A request of this connection that another one's thread has taken out of the queue.
+    inbox: Mutex<Option<Request>>,
+    delivered: Condvar,
+}
+
+/// What becomes of the connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum End {
+    /// The next request is waited for.
+    KeepOpen = 0,
+    /// It is closed.
+    Close,
+    /// It is closed so that the client cannot take it for the answer's end.
+    Reset,
+    /// The client has gone or the answer is cut short.
+    Cut,
+}
+
+impl Connection {
+    pub(super) fn new(cookie: Cookie, socket: TcpStream, server: usize, is_admitted: bool) -> Self {
+        Self {
+            cookie,
+            socket: Arc::new(socket),
+            server,
+            is_admitted,
+            opened: Instant::now(),
+            phase: AtomicU64::new(Phase::Idle as u64),
+            pace: Mutex::default(),
+            end: AtomicU8::new(End::Cut as u8),
+            inbox: Mutex::default(),
+            delivered: Condvar::new(),
+        }
+    }
+
+    pub(super) fn cookie(&self) -> Cookie {
+        self.cookie
+    }
+
+    pub(super) fn socket(&self) -> &Arc<TcpStream> {
+        &self.socket
+    }
+
+    pub(super) fn server(&self) -> usize {
+        self.server
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        self.is_admitted
+    }
+
+    /// The phase, and for how long it has lasted.
+    pub(super) fn phase(&self, now: Instant) -> (Phase, Duration) {
+        let word = self.phase.load(Ordering::SeqCst);
+        let since = self.opened + Duration::from_micros(word >> 3);
+        (phase_of(word), now.saturating_duration_since(since))
+    }
+
+    /// Enters a phase, unless the connection has been told to close.
+    pub(super) fn enter(&self, phase: Phase) -> bool {
+        let micros = self.opened.elapsed().as_micros();
+        let word = (u64::try_from(micros).unwrap_or(u64::MAX) << 3) | phase as u64;
+        let update = |old| (phase_of(old) != Phase::Leaving).then_some(word);
+        self.phase
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, update)
+            .is_ok()
+    }
+
+    fn is_leaving(&self) -> bool {
+        phase_of(self.phase.load(Ordering::SeqCst)) == Phase::Leaving
+    }
+
+    /// Ends the connection. If it is idle and a request arrives at this very moment, that is
+    /// still served: only the receiving side is shut down then.
+    pub(super) fn leave(&self) {
+        let old = self.phase.swap(Phase::Leaving as u64, Ordering::SeqCst);
+        let how = if phase_of(old) == Phase::Idle {
+            Shutdown::Read
+        } else {
+            Shutdown::Both
+        };
+        // Fails where the client was faster.
+        let _ = self.socket.shutdown(how);
+    }
+
+    /// Ends the connection if it has no request in hand.
+    pub(super) fn leave_if_idle(&self) {
+        let update = |old| (phase_of(old) == Phase::Idle).then_some(Phase::Leaving as u64);
+        let idle = self
+            .phase
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, update);
+        if idle.is_ok() {
+            let _ = self.socket.shutdown(Shutdown::Read);
+        }
+    }
+
+    /// While the client is waited for in the middle of a transfer: for how long its pace has
+    /// been watched.
+    pub(super) fn watched_for(&self, now: Instant) -> Option<Duration> {
+        let (phase, _) = self.phase(now);
+        if !matches!(phase, Phase::Body | Phase::Sending) {
+            return None;
+        }
+        let (since, _) = (*lock(&self.pace))?;
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// How many bytes have moved in that time. Asks the kernel.
+    pub(super) fn moved_since_watched(&self, now: Instant) -> u64 {
+        let (phase, _) = self.phase(now);
+        let before = lock(&self.pace).map_or(0, |(_, before)| before);
+        self.moved(phase).saturating_sub(before)
+    }
+
+    pub(super) fn restart_pace(&self, now: Instant) {
+        let (phase, _) = self.phase(now);
+        let moved = self.moved(phase);
+        *lock(&self.pace) = Some((now, moved));
+    }
+
+    fn moved(&self, phase: Phase) -> u64 {
+        let traffic = traffic(&self.socket);
+        match phase {
+            Phase::Body => traffic.received,
+            _ => traffic.acknowledged,
+        }
+    }
+
+    pub(super) fn set_end(&self, end: End) {
+        self.end.store(end as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) -> End {
+        let end = self.end.load(Ordering::Relaxed);
+        [End::KeepOpen, End::Close, End::Reset]
+            .into_iter()
+            .find(|known| *known as u8 == end)
+            .unwrap_or(End::Cut)
+    }
+
+    /// Hands over a request of this connection that came out of the queue elsewhere.
+    pub(super) fn deliver(&self, request: Request) {
+        *lock(&self.inbox) = Some(request);
+        self.delivered.notify_one();
+    }
+
+    /// A request that was handed over; one that is not there yet is waited for.
+    pub(super) fn take_delivered(&self, at_most: Duration) -> Option<Request> {
+        let mut inbox = lock(&self.inbox);
+        if inbox.is_none() && !at_most.is_zero() {
+            inbox = wait_timeout(&self.delivered, inbox, at_most).0;
+        }
+        inbox.take()
+    }
+
+    /// Waits for more of a body, as long as `patience` lasts.
+    ///
+    /// # Errors
+    /// `TimedOut`: the client makes no progress. `ConnectionAborted`: the connection has been
+    /// told to close.
+    pub(super) fn wait_for_body(&self, patience: &mut Patience) -> io::Result<()> {
+        if !self.enter(Phase::Body) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let result = self.wait_in(Phase::Body, PollFlags::IN, patience);
+        if self.is_leaving() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        result.map(drop)
+    }
+
+    /// Waits until the client takes more of an answer, as long as `patience` lasts.
+    ///
+    /// # Errors
+    /// As [`Connection::wait_for_body`]; `BrokenPipe`: the client has gone.
+    pub(super) fn wait_for_reader(
+        &self,
+        patience: &mut Patience,
+        half_close: bool,
+    ) -> io::Result<()> {
+        if !self.enter(Phase::Sending) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let events = if half_close {
+            PollFlags::OUT
+        } else {
+            PollFlags::OUT | PollFlags::RDHUP
+        };
+        let result = self.wait_in(Phase::Sending, events, patience);
+        if !self.enter(Phase::Serving) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if result?.intersects(PollFlags::RDHUP | PollFlags::ERR) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
+    }
+
+    fn wait_in(
+        &self,
+        phase: Phase,
+        events: PollFlags,
+        patience: &mut Patience,
+    ) -> io::Result<PollFlags> {
+        /// What is on its way when a transfer stalls has arrived after this long.
+        const SETTLED: Duration = Duration::from_millis(100);
+        let mut begun = Instant::now();
+        let settled = begun + SETTLED.min(patience.most() / 10);
+        if phase == Phase::Body {
+            self.open_pace(begun, phase);
+        }
+        let mut before = None;
+        loop {
+            let deadline = patience.deadline(begun);
+            let until = match before {
+                None => settled.min(deadline),
+                Some(_) => deadline,
+            };
+            let mut fds = [PollFd::new(&*self.socket, events)];
+            if poll_until(&mut fds, until)? {
+                patience.waited(begun.elapsed(), 0);
+                return Ok(fds[0].revents());
+            }
+            // The kernel reports room only when a good part of its buffer is free: what
+            // counts is what the client has acknowledged.
+            let moved = self.moved(phase);
+            let Some(before) = before.replace(moved) else {
+                self.open_pace(Instant::now(), phase);
+                continue;
+            };
+            patience.waited(begun.elapsed(), moved.saturating_sub(before));
+            if patience.is_over() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            begun = Instant::now();
+        }
+    }
+
+    /// Begins to judge the transfer's pace anew, unless that has been done a moment ago.
+    fn open_pace(&self, now: Instant, phase: Phase) {
+        let mut pace = lock(&self.pace);
+        let is_fresh = |(since, _)| now.saturating_duration_since(since) < JUDGED_OVER;
+        if !pace.is_some_and(is_fresh) {
+            *pace = Some((now, self.moved(phase)));
+        }
+    }
+
+    /// The transfer has ended.
+    pub(super) fn close_pace(&self) {
+        *lock(&self.pace) = None;
+    }
+}
+
+fn phase_of(word: u64) -> Phase {
+    [
+        Phase::Idle,
+        Phase::Head,
+        Phase::Body,
+        Phase::Serving,
+        Phase::Sending,
+        Phase::Lingering,
+    ]
+    .into_iter()
+    .find(|phase| *phase as u64 == word & 7)
+    .unwrap_or(Phase::Leaving)
+}

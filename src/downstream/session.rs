@@ -1,0 +1,440 @@
+//! The life of a client's connection, on its own thread.
+//!
+//! [`Session::advance`] is called whenever `tiny_http` reads: it serves the request whose
+//! ticket has been queued, and waits for the next head. Every limit is kept where its bytes
+//! are read or written. The connection ends when `advance` returns false: `tiny_http` then
+//! sees an orderly end.
+
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{error, info};
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use tiny_http::Request;
+
+use super::body;
+use super::connection::{Connection, End};
+use super::limits::Patience;
+use super::server::Front;
+use super::table::{Cookie, Phase};
+use super::{ClientRequest, Responder, send_all};
+use crate::http::local_reply::rejected;
+use crate::http::request::{Persistence, Rejection, RequestParser, ValidatedRequest};
+use crate::logging::{canonical, escaped};
+use crate::util::client_watch::ClientWatch;
+use crate::util::poll::poll_until;
+
+/// Bytes of a head that are read at once. A usual one fits.
+const HEAD_READ: usize = 4 * 1024;
+
+/// How long a client that is refused whatever it asks for has time to send its request.
+const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How long a client that has been refused may go on sending.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How much of that is read and dropped, in bytes.
+const LINGER_BYTES: usize = 16 << 20;
+
+/// Why a connection is refused beyond `-max-connections`.
+pub(super) const TOO_MANY: &str = "too many connections (-max-connections)";
+
+/// How often a thread looks for a request that another one may have been given.
+const QUEUE_CHECK: Duration = Duration::from_millis(1);
+
+/// How long the request of a ticket may take to come out of `tiny_http`'s queue.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a connection's thread has in hand.
+pub(super) struct Session {
+    front: Arc<Front>,
+    connection: Arc<Connection>,
+    /// Where its requests come out.
+    server: Arc<tiny_http::Server>,
+    /// `tiny_http` panics over a ticket of a client that had no address any more when it was
+    /// accepted. One that still has an address now had one then.
+    client: SocketAddr,
+    watch: ClientWatch,
+    /// Why the connection is not to be served.
+    refused: Option<Rejection>,
+    received: Received,
+    /// The request that `tiny_http` has a ticket for.
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    request: ValidatedRequest,
+    received_at: Instant,
+}
+
+/// Bytes that have been received and not used yet.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Received {
+    pub(super) fn unused(&self) -> &[u8] {
+        self.bytes.get(self.used..).unwrap_or_default()
+    }
+
+    pub(super) fn consume(&mut self, amount: usize) {
+        self.used += amount;
+        if self.used >= self.bytes.len() {
+            self.bytes.clear();
+            self.used = 0;
+        }
+    }
+
+    /// Frees what a large head or body has needed: an idle connection is to be cheap.
+    fn rest(&mut self) {
+        if self.bytes.capacity() > HEAD_READ {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Receives up to `most` bytes more, or some more; 0 at the client's end.
+    pub(super) fn receive(
+        &mut self,
+        socket: &TcpStream,
+        most: usize,
+        flags: RecvFlags,
+    ) -> Result<usize, Errno> {
+        if self.used > 0 {
+            self.bytes.drain(..self.used);
+            self.used = 0;
+        }
+        self.bytes.reserve(most);
+        loop {
+            match rustix::net::recv(socket, spare_capacity(&mut self.bytes), flags) {
+                Ok((_, amount)) => return Ok(amount),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+/// The connection's entry in the table lasts as long as its session: also where `tiny_http`
+/// panics and does not read again.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.front.table().remove(self.connection.cookie());
+    }
+}
+
+impl Session {
+    /// Begins the session of a connection that its thread has come for. `None`: the client
+    /// has gone, and the connection is out of the table.
+    pub(super) fn begin(front: &Arc<Front>, connection: Arc<Connection>) -> Option<Self> {
+        let server = front.server(connection.server());
+        let client = connection.socket().peer_addr();
+        let (Some(server), Ok(client)) = (server, client) else {
+            front.table().remove(connection.cookie());
+            return None;
+        };
+        let half_close = front.table().limits().half_close;
+        Some(Self {
+            watch: ClientWatch::new(Arc::clone(connection.socket()), half_close),
+            refused: (!connection.is_admitted()).then(|| Rejection::new(503, TOO_MANY)),
+            front: Arc::clone(front),
+            connection,
+            server,
+            client,
+            received: Received::default(),
+            pending: None,
+        })
+    }
+
+    /// Serves the request whose ticket has been queued, and waits for the next one. True: it
+    /// is here, and `tiny_http` is to get its ticket. False: the connection has ended.
+    pub(super) fn advance(&mut self) -> bool {
+        if let Some(pending) = self.pending.take() {
+            let served = self.take_from_queue() && self.serve(pending);
+            self.connection.close_pace();
+            if !served {
+                return false;
+            }
+        }
+        match self.next_request() {
+            Ok(request) => {
+                self.pending = Some(request);
+                true
+            }
+            Err(Ended::Quietly) => false,
+            Err(Ended::Rejected(rejection)) => {
+                self.refuse(&rejection);
+                false
+            }
+        }
+    }
+
+    pub(super) fn cookie(&self) -> Cookie {
+        self.connection.cookie()
+    }
+
+    /// Waits for the next head.
+    fn next_request(&mut self) -> Result<Pending, Ended> {
+        let limits = *self.front.table().limits();
+        let timeout = if self.refused.is_some() {
+            REFUSED_HEAD_TIMEOUT
+        } else {
+            if self.received.unused().is_empty() {
+                self.wait_for_first_byte()?;
+            }
+            limits.header_timeout
+        };
+        let received_at = Instant::now();
+        let client = self.client.ip().to_canonical();
+        let mut parser = RequestParser::new();
+        loop {
+            let bytes = self.received.unused();
+            if let Some((request, length)) = parser.parse(bytes, client, &limits.sizes())? {
+                self.received.consume(length);
+                if let Some(rejection) = self.refused.take() {
+                    return Err(rejection.of(&request.head).into());
+                }
+                return Ok(Pending {
+                    request,
+                    received_at,
+                });
+            }
+            self.wait_for_more_of_head(received_at + timeout)?;
+        }
+    }
+
+    /// Waits for a request to begin, at most for `-idle-timeout`, which is the receive
+    /// time-out of the socket.
+    fn wait_for_first_byte(&mut self) -> Result<(), Ended> {
+        let socket = self.connection.socket();
+        let mut flags = RecvFlags::empty();
+        self.received.rest();
+        // The word to stop either finds the connection idle, or is seen here.
+        if !self.connection.enter(Phase::Idle) || self.front.table().is_stopping() {
+            flags = RecvFlags::DONTWAIT;
+        }
+        let mut received = self.received.receive(socket, HEAD_READ, flags);
+        if received == Ok(0) && self.front.table().is_stopping() {
+            // The end is our own: a request may have arrived after it.
+            received = self.received.receive(socket, HEAD_READ, RecvFlags::DONTWAIT);
+        }
+        match received {
+            Ok(1..) => {}
+            // The end, a reset, or a time-out: there is no request to be answered.
+            Ok(0) | Err(_) => return Err(Ended::Quietly),
+        }
+        if !self.connection.enter(Phase::Head) {
+            // The receiving side has been shut down: that must not pass for the client's
+            // going away.
+            self.watch = ClientWatch::new(Arc::clone(socket), true);
+        }
+        Ok(())
+    }
+
+    fn wait_for_more_of_head(&mut self, deadline: Instant) -> Result<(), Ended> {
+        if !self.connection.enter(Phase::Head) {
+            return Err(Ended::Quietly);
+        }
+        let socket = self.connection.socket();
+        let mut fds = [PollFd::new(&**socket, PollFlags::IN)];
+        if !poll_until(&mut fds, deadline).map_err(|_| Ended::Quietly)? {
+            let reason = "request head not complete in time (-header-timeout)";
+            let late = || Rejection::new(408, reason);
+            return Err(self.refused.take().unwrap_or_else(late).into());
+        }
+        match self
+            .received
+            .receive(socket, HEAD_READ, RecvFlags::DONTWAIT)
+        {
+            Ok(1..) | Err(Errno::AGAIN) => Ok(()),
+            Ok(0) | Err(_) => Err(Ended::Quietly),
+        }
+    }
+
+    /// Takes the request of the ticket out of `tiny_http`'s queue. What comes out may be
+    /// another connection's: that one's thread gets it.
+    fn take_from_queue(&self) -> bool {
+        let deadline = Instant::now() + QUEUE_TIMEOUT;
+        loop {
+            if let Some(request) = self.connection.take_delivered(Duration::ZERO) {
+                return discard(request);
+            }
+            // `Err` is an old failure to accept, `None` may be a token: neither says that
+            // the request is not there.
+            if let Ok(Some(request)) = self.server.try_recv() {
+                let cookie = request.url().get(1..).and_then(|text| text.parse().ok());
+                if cookie == Some(self.connection.cookie()) {
+                    return discard(request);
+                }
+                match cookie.and_then(|cookie| self.front.table().get(cookie)) {
+                    Some(other) => other.deliver(request),
+                    None => {
+                        discard(request);
+                    }
+                }
+                continue;
+            }
+            if let Some(request) = self.connection.take_delivered(QUEUE_CHECK) {
+                return discard(request);
+            }
+            if Instant::now() >= deadline {
+                error!("internal error: a request was lost between two threads");
+                return false;
+            }
+        }
+    }
+
+    /// Serves a request, come what may. False: the connection ends with it.
+    fn serve(&mut self, pending: Pending) -> bool {
+        let Pending {
+            request:
+                ValidatedRequest {
+                    head,
+                    framing,
+                    persistence,
+                    expects_continue,
+                },
+            received_at,
+        } = pending;
+        let is_head = head.is_head();
+        let body = body::receive(
+            &self.connection,
+            &mut self.received,
+            framing,
+            expects_continue,
+            self.front.table().limits(),
+        );
+        self.connection.close_pace();
+        let body = match body {
+            Ok(body) => body,
+            Err(Ended::Rejected(rejection)) => {
+                self.refuse(&rejection.of(&head));
+                return false;
+            }
+            Err(Ended::Quietly) => return false,
+        };
+        let Some(work) = self.front.table().begin_work() else {
+            let reason = "too many requests are being worked on (-workers)";
+            self.refuse(&Rejection::new(503, reason).of(&head));
+            return false;
+        };
+        let is_leaving = !self.connection.enter(Phase::Serving);
+        let request = ClientRequest {
+            head,
+            body,
+            client: self.client,
+            received_at,
+            watch: self.watch.clone(),
+        };
+        let responder = Responder::new(
+            Arc::clone(&self.connection),
+            Arc::clone(self.front.table()),
+            work,
+            if is_leaving {
+                Persistence::Close
+            } else {
+                persistence
+            },
+            is_head,
+        );
+        let handler = self.front.handler();
+        if catch_unwind(AssertUnwindSafe(|| handler.handle(request, responder))).is_err() {
+            // The hook has logged it, and the responder's drop has answered.
+            let client = canonical(self.client);
+            error!("internal error while serving a request of {client}, returning 500");
+        }
+        match self.connection.end() {
+            End::KeepOpen => true,
+            End::Close => {
+                self.close();
+                false
+            }
+            End::Reset => {
+                // The kernel sends a reset. Lingering would not do: `tiny_http` ends its
+                // sockets in order.
+                let _ = rustix::net::connect_unspec(self.connection.socket());
+                false
+            }
+            End::Cut => {
+                let _ = self.connection.socket().shutdown(Shutdown::Both);
+                false
+            }
+        }
+    }
+
+    /// Answers a request that is not served. What follows on the connection is in doubt.
+    fn refuse(&self, rejection: &Rejection) {
+        info!(
+            "refused a request of {}: {}",
+            canonical(self.client),
+            escaped(&rejection.to_string())
+        );
+        let answer = rejected(rejection, SystemTime::now());
+        let mut patience = Patience::new(LINGER);
+        if send_all(&self.connection, &answer, &mut patience, true).is_ok() {
+            self.linger();
+        }
+    }
+
+    /// Closes after an answer. A close with something unread would be a reset, which may
+    /// destroy the answer on its way.
+    fn close(&self) {
+        let mut byte = [0];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        let unread = rustix::net::recv(self.connection.socket(), &mut byte, flags);
+        if !self.received.unused().is_empty() || matches!(unread, Ok((_, 1..))) {
+            self.linger();
+        }
+    }
+
+    /// Ends the sending side, and drops what comes until the client closes.
+    fn linger(&self) {
+        let socket = self.connection.socket();
+        if socket.shutdown(Shutdown::Write).is_err() || !self.connection.enter(Phase::Lingering) {
+            return;
+        }
+        let deadline = Instant::now() + LINGER;
+        let mut left = LINGER_BYTES;
+        let mut buffer = [0; 16 * 1024];
+        while left > 0 {
+            let mut fds = [PollFd::new(&**socket, PollFlags::IN)];
+            if !poll_until(&mut fds, deadline).unwrap_or(false) {
+                return;
+            }
+            match rustix::net::recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((_, amount @ 1..)) => left = left.saturating_sub(amount),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// There is nothing to answer.
+    Quietly,
+    /// With a refusal.
+    Rejected(Rejection),
+}
+
+impl From<Rejection> for Ended {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+/// Ends a request of `tiny_http`'s: its answer goes out past it. (Dropped as it is, it would
+/// answer 500.)
+fn discard(request: Request) -> bool {
+    drop(request.into_writer());
+    true
+}

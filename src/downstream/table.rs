@@ -1,0 +1,510 @@
+//! All connections of one listener: which there are, which makes room for a newcomer, and
+//! the word to stop.
+//!
+//! The rule for who makes room, [`make_room`], is pure. Everything that waits here waits on
+//! one condition variable, which every change of the table notifies: nothing polls, and
+//! nothing runs while nothing happens.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use super::connection::Connection;
+use super::limits::{self, JUDGED_OVER, Limits};
+use crate::util::lock::{lock, wait_timeout};
+
+/// Tells a connection from all others, also from later ones (`SO_COOKIE`).
+pub(super) type Cookie = u64;
+
+/// A connection that has waited for its client for less than this is not closed to make
+/// room: a normal client's next request is on its way.
+const YOUNG: Duration = Duration::from_millis(100);
+
+/// How long a request waits for another one's end before it is refused (`-workers`): a client
+/// that has its answer may send its next request before this process has counted the last
+/// one out.
+const WORK_WAIT: Duration = Duration::from_millis(50);
+
+/// How often closed connections are reported, at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What a connection's thread is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// It waits for the first byte of a request.
+    Idle = 0,
+    /// It waits for the rest of a head.
+    Head,
+    /// It waits for the rest of a body.
+    Body,
+    /// The client waits for the proxy.
+    Serving,
+    /// It waits for the client to take the answer.
+    Sending,
+    /// The client has been refused, and may read the answer in peace.
+    Lingering,
+    /// It has been told to close.
+    Leaving,
+}
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub(super) struct Table {
+    limits: Limits,
+    state: Mutex<State>,
+    /// Notified of every change of `state`.
+    changed: Condvar,
+    stopping: AtomicBool,
+    /// A newcomer waits for room: the next answer closes its connection.
+    wants_room: AtomicBool,
+    /// Requests that are worked on.
+    working: AtomicUsize,
+    /// Others wait for these.
+    waiting_for_work: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<Cookie, Entry>,
+    /// How many of them count towards `-max-connections`.
+    counted: usize,
+    /// Handed to `tiny_http`, whose thread has not come for it yet.
+    handed_out: Option<Cookie>,
+    /// Since when a newcomer has waited in vain.
+    full_since: Option<Instant>,
+    /// Requests that wait to be worked on.
+    waiting_for_work: usize,
+    report: Report,
+}
+
+#[derive(Debug)]
+struct Entry {
+    connection: Arc<Connection>,
+    /// Neither refused nor told to close.
+    counts: bool,
+}
+
+/// Connections that were closed to make room, and when that was last reported.
+#[derive(Debug, Default)]
+struct Report {
+    closed: usize,
+    last: Option<Instant>,
+}
+
+/// What to do with a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// There is room.
+    Admit,
+    /// There is none, and none can be made.
+    Refuse,
+    /// Too many are being refused already.
+    Drop,
+    /// The proxy stops.
+    Stop,
+}
+
+impl Table {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            wants_room: AtomicBool::new(false),
+            working: AtomicUsize::new(0),
+            waiting_for_work: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Takes a connection in that is about to be handed to `tiny_http`.
+    pub(super) fn insert(&self, connection: &Arc<Connection>, counts: bool) {
+        let mut state = lock(&self.state);
+        if counts {
+            state.counted += 1;
+            state.full_since = None;
+        }
+        state.handed_out = Some(connection.cookie());
+        let connection = Arc::clone(connection);
+        let entry = Entry { connection, counts };
+        state.entries.insert(entry.connection.cookie(), entry);
+    }
+
+    /// Its thread has come for the connection.
+    pub(super) fn pick_up(&self, cookie: Cookie) -> Option<Arc<Connection>> {
+        let mut state = lock(&self.state);
+        let connection = Arc::clone(&state.entries.get(&cookie)?.connection);
+        if state.handed_out == Some(cookie) {
+            state.handed_out = None;
+            self.changed.notify_all();
+        }
+        Some(connection)
+    }
+
+    pub(super) fn get(&self, cookie: Cookie) -> Option<Arc<Connection>> {
+        let state = lock(&self.state);
+        Some(Arc::clone(&state.entries.get(&cookie)?.connection))
+    }
+
+    pub(super) fn remove(&self, cookie: Cookie) {
+        let mut state = lock(&self.state);
+        let Some(entry) = state.entries.remove(&cookie) else {
+            return;
+        };
+        state.counted -= usize::from(entry.counts);
+        if state.handed_out == Some(cookie) {
+            state.handed_out = None;
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// The accept thread has ended: its last connection will not be picked up.
+    pub(super) fn forget_handed_out(&self) {
+        let handed_out = lock(&self.state).handed_out;
+        if let Some(cookie) = handed_out {
+            self.remove(cookie);
+        }
+    }
+
+    /// Waits until the connection that was handed out last has its thread.
+    ///
+    /// That keeps `tiny_http`'s pool honest: it counts a thread as waiting that has been
+    /// promised to a connection, and would leave the next connection without one.
+    pub(super) fn wait_for_pickup(&self) {
+        let mut state = lock(&self.state);
+        while state.handed_out.is_some() {
+            // The time is a backstop only: a thread that panics before it reads never comes.
+            let (guard, timed_out) = wait_timeout(&self.changed, state, Duration::from_secs(5));
+            state = guard;
+            if timed_out {
+                state.handed_out = None;
+            }
+        }
+    }
+
+    /// Whether a newcomer would find room now.
+    pub(super) fn has_room(&self) -> bool {
+        let state = lock(&self.state);
+        state.counted < self.limits.max_connections && state.entries.len() < self.limits.max_open()
+    }
+
+    /// Makes room for a newcomer, waits for it, or tells that there is none.
+    pub(super) fn admit(&self) -> Admission {
+        let mut state = lock(&self.state);
+        loop {
+            if self.is_stopping() {
+                return Admission::Stop;
+            }
+            let now = Instant::now();
+            let most = self.limits.max_open();
+            if state.counted < self.limits.max_connections && state.entries.len() < most {
+                self.wants_room.store(false, Ordering::Relaxed);
+                return Admission::Admit;
+            }
+            let full_for = now.duration_since(*state.full_since.get_or_insert(now));
+            let wait = if state.counted < self.limits.max_connections {
+                // Those that leave are on their way.
+                JUDGED_OVER
+            } else {
+                match state.make_room(now, full_for) {
+                    Room::Shed(cookie) => {
+                        state.shed(cookie, now);
+                        continue;
+                    }
+                    Room::Wait(wait) => wait,
+                    Room::None if state.entries.len() < most => return Admission::Refuse,
+                    Room::None => return Admission::Drop,
+                }
+            };
+            self.wants_room.store(true, Ordering::Relaxed);
+            state = wait_timeout(&self.changed, state, wait).0;
+        }
+    }
+
+    /// Closes the connection that has waited longest for its client: descriptors are short.
+    pub(super) fn shed_one(&self) {
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        // As if a newcomer had waited long enough.
+        if let Room::Shed(cookie) = state.make_room(now, JUDGED_OVER) {
+            state.shed(cookie, now);
+        }
+    }
+
+    /// Waits for a change of the table, at most this long.
+    pub(super) fn wait_for_change(&self, at_most: Duration) {
+        let state = lock(&self.state);
+        if !self.is_stopping() {
+            drop(wait_timeout(&self.changed, state, at_most));
+        }
+    }
+
+    /// Whether the answer that is about to begin should close its connection.
+    pub(super) fn takes_room(&self) -> bool {
+        self.wants_room.load(Ordering::Relaxed) && self.wants_room.swap(false, Ordering::Relaxed)
+    }
+
+    /// Counts a request in that is to be worked on, if `-workers` allows.
+    pub(super) fn begin_work(self: &Arc<Self>) -> Option<Work> {
+        if self.take_work() {
+            return Some(Work(Arc::clone(self)));
+        }
+        let mut state = lock(&self.state);
+        state.waiting_for_work += 1;
+        self.waiting_for_work.store(true, Ordering::SeqCst);
+        let now = Instant::now();
+        // A client that hardly takes its answer must not keep others from theirs.
+        if let Some(cookie) = state.crawler(now, |phase| phase == Phase::Sending).0 {
+            state.shed(cookie, now);
+        }
+        let taken = loop {
+            if self.take_work() {
+                break true;
+            }
+            let left = WORK_WAIT.saturating_sub(now.elapsed());
+            if left.is_zero() {
+                break false;
+            }
+            state = wait_timeout(&self.changed, state, left).0;
+        };
+        state.waiting_for_work -= 1;
+        let still_waiting = state.waiting_for_work > 0;
+        self.waiting_for_work.store(still_waiting, Ordering::SeqCst);
+        drop(state);
+        taken.then(|| Work(Arc::clone(self)))
+    }
+
+    fn take_work(&self) -> bool {
+        let most = self.limits.workers;
+        let one_more = |working| (working < most).then_some(working + 1);
+        self.working
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more)
+            .is_ok()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// From now on connections end with the request that they have in hand.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let state = lock(&self.state);
+        let entries = state.entries.values();
+        let connections: Vec<_> = entries.map(|entry| Arc::clone(&entry.connection)).collect();
+        drop(state);
+        self.changed.notify_all();
+        // Without the lock: what wakes up has to close at once, before more arrives.
+        for connection in connections {
+            connection.leave_if_idle();
+        }
+    }
+
+    /// Waits until all connections have ended; false if they have not by `deadline`.
+    pub(super) fn wait_until_empty(&self, deadline: Instant) -> bool {
+        let mut state = lock(&self.state);
+        while !state.entries.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = wait_timeout(&self.changed, state, left).0;
+        }
+        true
+    }
+}
+
+/// A request that counts towards `-workers` until this is dropped.
+#[derive(Debug)]
+pub(super) struct Work(Arc<Table>);
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.working.fetch_sub(1, Ordering::SeqCst);
+        if self.0.waiting_for_work.load(Ordering::SeqCst) {
+            let state = lock(&self.0.state);
+            self.0.changed.notify_all();
+            drop(state);
+        }
+    }
+}
+
+impl State {
+    fn make_room(&self, now: Instant, full_for: Duration) -> Room {
+        let waiting = self.candidates().filter_map(|connection| {
+            let (phase, waited) = connection.phase(now);
+            matches!(phase, Phase::Idle | Phase::Head | Phase::Lingering)
+                .then(|| (connection.cookie(), waited))
+        });
+        let longest = waiting.max_by_key(|(_, waited)| *waited);
+        if let Some((cookie, waited)) = longest
+            && waited >= YOUNG
+        {
+            return Room::Shed(cookie);
+        }
+        let (crawler, next) = self.crawler(now, |_| true);
+        make_room(longest, crawler, next, full_for)
+    }
+
+    /// A connection whose transfer crawls; if there is none, when one may be known to.
+    fn crawler(
+        &self,
+        now: Instant,
+        of: impl Fn(Phase) -> bool,
+    ) -> (Option<Cookie>, Option<Duration>) {
+        let mut next: Option<Duration> = None;
+        for connection in self.candidates() {
+            if !of(connection.phase(now).0) {
+                continue;
+            }
+            let Some(elapsed) = connection.watched_for(now) else {
+                continue;
+            };
+            if elapsed < JUDGED_OVER {
+                let left = JUDGED_OVER.saturating_sub(elapsed);
+                next = Some(next.map_or(left, |next| next.min(left)));
+            } else if limits::crawls(elapsed, connection.moved_since_watched(now)) {
+                return (Some(connection.cookie()), None);
+            } else {
+                connection.restart_pace(now);
+            }
+        }
+        (None, next)
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        let counting = self.entries.values().filter(|entry| entry.counts);
+        counting.map(|entry| &entry.connection)
+    }
+
+    fn shed(&mut self, cookie: Cookie, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&cookie) else {
+            return;
+        };
+        if !std::mem::take(&mut entry.counts) {
+            return;
+        }
+        entry.connection.leave();
+        self.counted -= 1;
+        self.report.closed += 1;
+        let due = |last| now.duration_since(last) >= REPORT_INTERVAL;
+        if self.report.last.is_none_or(due) {
+            let closed = std::mem::take(&mut self.report.closed);
+            self.report.last = Some(now);
+            warn!("closed {closed} slow or idle connections to make room (-max-connections)");
+        }
+    }
+}
+
+/// What becomes of a newcomer where `-max-connections` are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// This connection makes room.
+    Shed(Cookie),
+    /// That may change within this time.
+    Wait(Duration),
+    /// No connection can make room.
+    None,
+}
+
+/// Who makes room: the connection that has waited longest for its client, if that is long
+/// enough; else one that crawls. A newcomer that has waited for half a second takes the
+/// place of any that waits; if there is none, it is refused, or half a second later where a
+/// transfer was still to be judged.
+///
+/// `longest`: the connection that has waited longest, and how long. `crawler`: one that
+/// crawls. `next`: when one may be known to. `full_for`: how long the newcomer has waited.
+fn make_room(
+    longest: Option<(Cookie, Duration)>,
+    crawler: Option<Cookie>,
+    next: Option<Duration>,
+    full_for: Duration,
+) -> Room {
+    match (longest, crawler) {
+        (Some((cookie, waited)), _) if waited >= YOUNG || full_for >= JUDGED_OVER => {
+            Room::Shed(cookie)
+        }
+        (_, Some(cookie)) => Room::Shed(cookie),
+        (longest, None) => {
+            let most = if next.is_some() {
+                2 * JUDGED_OVER
+            } else {
+                JUDGED_OVER
+            };
+            if full_for >= most {
+                return Room::None;
+            }
+            let comes_of_age = longest.map(|(_, waited)| YOUNG.saturating_sub(waited));
+            let wait = [
+                comes_of_age,
+                next,
+                Some(JUDGED_OVER.saturating_sub(full_for)),
+            ];
+            let wait = wait
+                .into_iter()
+                .flatten()
+                .filter(|wait| !wait.is_zero())
+                .min();
+            Room::Wait(wait.unwrap_or(JUDGED_OVER))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn room_is_made_by_the_longest_wait_then_by_a_crawler() {
+        let table = [
+            // An idle one that has waited long enough.
+            (
+                (Some((1, MILLI * 100)), Some(2), None, Duration::ZERO),
+                Room::Shed(1),
+            ),
+            // A young one stays while a crawler can go.
+            (
+                (Some((1, MILLI * 99)), Some(2), None, Duration::ZERO),
+                Room::Shed(2),
+            ),
+            // Nothing can go yet: the first that can is waited for.
+            (
+                (Some((1, MILLI * 60)), None, None, Duration::ZERO),
+                Room::Wait(MILLI * 40),
+            ),
+            (
+                (None, None, Some(MILLI * 300), Duration::ZERO),
+                Room::Wait(MILLI * 300),
+            ),
+            (
+                (None, None, Some(MILLI * 300), MILLI * 400),
+                Room::Wait(MILLI * 100),
+            ),
+            // All are being served.
+            ((None, None, None, MILLI * 200), Room::Wait(MILLI * 300)),
+            ((None, None, None, MILLI * 500), Room::None),
+            ((None, None, Some(MILLI), MILLI * 500), Room::Wait(MILLI)),
+            ((None, None, Some(MILLI), MILLI * 1000), Room::None),
+            // A newcomer that has waited long enough.
+            ((Some((1, MILLI)), None, None, MILLI * 500), Room::Shed(1)),
+        ];
+        for ((longest, crawler, next, full_for), wanted) in table {
+            let found = make_room(longest, crawler, next, full_for);
+            assert_eq!(
+                found, wanted,
+                "{longest:?} {crawler:?} {next:?} {full_for:?}"
+            );
+        }
+    }
+}

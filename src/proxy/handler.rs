@@ -1,0 +1,160 @@
+//! One request: dispatch, then relay or local reply, then the log line.
+
+use std::io::{ErrorKind, Write};
+use std::time::{Instant, SystemTime};
+
+use log::info;
+
+use super::proxy_status;
+use super::relay::{self, Relayed};
+use crate::config::OnExhausted;
+use crate::control::RequestCancellation;
+use crate::dispatch::trail::Trail;
+use crate::dispatch::{Dispatched, Dispatcher, Winner};
+use crate::downstream::{ClientRequest, Handler, Responder};
+use crate::endpoint::Outgoing;
+use crate::failure::{Failure, describe};
+use crate::go_duration::GoDuration;
+use crate::http::local_reply::{self, PROXY_STATUS};
+use crate::http::request::{Persistence, RequestHead};
+use crate::http::response::BodyFraming;
+use crate::logging::escaped;
+
+/// Stands behind every report of a client that went away: it may only have closed its
+/// sending side.
+const HALF_CLOSE_HINT: &str = " (see -half-close)";
+
+/// Puts requests to the endpoints and answers them.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Puts requests to the endpoints.
+    pub dispatcher: Dispatcher,
+    /// Every answer gets a `Proxy-Status`, with details.
+    pub proxy_status: bool,
+    /// Clients that have closed their sending side are answered.
+    pub half_close: bool,
+}
+
+impl Handler for Proxy {
+    fn handle(&self, request: ClientRequest, responder: Responder) {
+        let cancellation = RequestCancellation::new(request.watch);
+        let outgoing = Outgoing {
+            head: &request.head,
+            body: &request.body,
+            once: false,
+        };
+        let exchange = Exchange {
+            proxy: self,
+            head: &request.head,
+            started: request.received_at,
+        };
+        // Called while the losers end.
+        let answer = |Dispatched { answer, trail }: Dispatched<'_>| match answer {
+            Some(winner) => exchange.relay(winner, &trail, responder),
+            None if cancellation.is_cancelled() => exchange.give_up(responder),
+            None => exchange.exhausted(&trail, responder),
+        };
+        self.dispatcher.dispatch(outgoing, &cancellation, answer);
+    }
+}
+
+/// A request that is being served.
+struct Exchange<'a> {
+    proxy: &'a Proxy,
+    head: &'a RequestHead,
+    started: Instant,
+}
+
+impl Exchange<'_> {
+    fn relay(&self, winner: Winner<'_>, trail: &Trail, mut responder: Responder) {
+        let Winner {
+            endpoint,
+            mut answer,
+            hedged,
+            usable,
+        } = winner;
+        let status = answer.head.status;
+        if self.proxy.proxy_status {
+            let proxy_status = proxy_status::relayed(endpoint, hedged, trail);
+            let added = &mut answer.head.added;
+            added.push(PROXY_STATUS.as_bytes(), proxy_status.as_bytes());
+        }
+        let framing = BodyFraming::of(answer.length, self.head.version());
+        let persistence = match framing {
+            BodyFraming::Close => Persistence::Close,
+            _ => responder.persistence(),
+        };
+        let relayed = relay::relay(&mut responder, answer, framing, persistence);
+        match relayed {
+            Relayed::Whole => responder.finish(persistence),
+            // The end of the connection would pass for the end of the body.
+            Relayed::Truncated(_) if framing == BodyFraming::Close => responder.reset(),
+            Relayed::Truncated(_) | Relayed::ClientGone(_) => responder.abort(),
+        }
+        let note = match relayed {
+            Relayed::Whole => String::new(),
+            Relayed::Truncated(Failure::Cancelled) => {
+                format!(", but the client went away{}", self.hint())
+            }
+            Relayed::Truncated(failure) => format!(", but the answer broke off: {failure}"),
+            Relayed::ClientGone(error) => match error.kind() {
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+                    format!(", but the client went away{}", self.hint())
+                }
+                _ => format!(", but the client {}", describe(&error)),
+            },
+        };
+        if usable {
+            info!(
+                "request {} served in {} by {}{}",
+                escaped(self.head.target()),
+                GoDuration::from(self.started.elapsed()),
+                escaped(&trail.winner(endpoint.index, hedged)),
+                escaped(&note)
+            );
+        } else {
+            info!(
+                "endpoints failed to return a valid answer, returning {status} of endpoint {}{}",
+                endpoint.index,
+                escaped(&note)
+            );
+        }
+    }
+
+    /// The client has gone away before there was an answer.
+    fn give_up(&self, responder: Responder) {
+        responder.abort();
+        info!(
+            "request {} given up after {}: the client went away{}",
+            escaped(self.head.target()),
+            GoDuration::from(self.started.elapsed()),
+            self.hint()
+        );
+    }
+
+    fn exhausted(&self, trail: &Trail, mut responder: Responder) {
+        let status = match self.proxy.dispatcher.policy().on_exhausted {
+            OnExhausted::Status500 => 500,
+            OnExhausted::Gateway | OnExhausted::Best => trail.gateway_status(),
+        };
+        let persistence = responder.persistence();
+        let is_head = self.head.is_head();
+        let proxy_status = proxy_status::exhausted(trail, self.proxy.proxy_status);
+        let now = SystemTime::now();
+        let reply = local_reply::exhausted(status, persistence, is_head, &proxy_status, now);
+        match responder.write_all(&reply) {
+            Ok(()) => responder.finish(persistence),
+            // The client has gone.
+            Err(_) => responder.abort(),
+        }
+        info!("endpoints failed to return a valid answer, returning {status}");
+    }
+
+    fn hint(&self) -> &'static str {
+        if self.proxy.half_close {
+            ""
+        } else {
+            HALF_CLOSE_HINT
+        }
+    }
+}

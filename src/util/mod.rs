@@ -1,0 +1,6 @@
+//! What two of the other modules need and neither owns.
+
+pub mod body;
+pub mod client_watch;
+pub mod lock;
+pub mod poll;

@@ -1,0 +1,155 @@
+//! Few descriptors: said at start, kept to, and no request is lost.
+
+use crate::common::{
+    Gate,
+    backend::{Backend, status},
+    client::Client,
+    eventually,
+    proxy::Proxy,
+    settled,
+};
+use std::{
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Service comes back within this time, generously: the machine may be busy.
+const PROMPT: Duration = Duration::from_secs(5);
+
+fn warnings(proxy: &Proxy) -> Vec<String> {
+    let mut lines = proxy.log();
+    lines.extend(proxy.err.all());
+    lines.retain(|line| line.contains("-max-connections") && line.contains("descriptors"));
+    lines
+}
+
+#[test]
+fn too_few_are_told_at_start_with_what_they_are_enough_for() {
+    let backend = Backend::always(status(200).body("served"));
+    for (limit, connections, told) in [(64, 1000, true), (256, 1000, true), (10_000, 50, false)] {
+        let proxy = Proxy::serial(&[&backend])
+            .flag("-max-connections", connections.to_string())
+            .descriptors(limit)
+            .start();
+        assert_eq!(proxy.get("/").body(), "served");
+        let lines = warnings(&proxy);
+        assert_eq!(lines.len(), usize::from(told), "{limit}: {lines:?}");
+        if let Some(line) = lines.first() {
+            // A number that the descriptors are enough for stands in it.
+            let words = line.split(|c: char| !c.is_ascii_digit());
+            let numbers: Vec<usize> = words.filter_map(|word| word.parse().ok()).collect();
+            assert!(
+                numbers.iter().any(|&number| (1..limit).contains(&number)),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn with_64_descriptors_20_clients_lose_no_request() {
+    const CLIENTS: usize = 20;
+    const REQUESTS: usize = 100;
+    let backend = Backend::always(status(200).body("served"));
+    let proxy = Proxy::serial(&[&backend]).descriptors(64).start();
+    let address = proxy.address;
+    let served: usize = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                scope.spawn(move || {
+                    let (mut served, mut refused) = (0, 0);
+                    let mut kept: Option<(Client, Instant)> = None;
+                    while served + refused < REQUESTS {
+                        // Half of them keep their connections as long as they are let. One that
+                        // has been idle for a while may be closed to make room.
+                        let may_be_closed = kept
+                            .as_ref()
+                            .is_some_and(|(_, since)| since.elapsed() > Duration::from_millis(80));
+                        let mut client = kept
+                            .take()
+                            .map_or_else(|| Client::connect(address), |(client, _)| client);
+                        let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
+                        let sent = client.try_send(request);
+                        let answer = match client.try_response_to("GET") {
+                            Ok(answer) => answer,
+                            Err(_) if may_be_closed => continue,
+                            Err(closed) => panic!("{closed:?} instead of an answer, {sent:?}"),
+                        };
+                        if answer.status() == 200 {
+                            assert_eq!(answer.body(), "served");
+                            served += 1;
+                        } else {
+                            assert_eq!(answer.status(), 503, "{}", answer.body());
+                            refused += 1;
+                        }
+                        let closes = answer.header("connection") == Some("close");
+                        kept = (number % 2 == 0 && !closes).then(|| (client, Instant::now()));
+                    }
+                    served
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .sum()
+    });
+    // Where some had to wait, others were served all the time.
+    assert!(served > CLIENTS * REQUESTS / 2, "{served}");
+    assert_eq!(proxy.get("/").body(), "served");
+    let log = proxy.log();
+    let failed = |line: &&String| line.contains("Too many open files") || line.contains("EMFILE");
+    assert_eq!(log.iter().find(failed), None);
+}
+
+#[test]
+fn a_flood_of_connections_passes_and_leaves_nothing() {
+    let backend = Backend::always(status(200).body("served"));
+    for limit in [48, 64, 128] {
+        let proxy = Proxy::serial(&[&backend]).descriptors(limit).start();
+        assert_eq!(proxy.get_and_settle("/").body(), "served");
+        let before = settled(|| proxy.descriptors());
+        let threads = settled(|| proxy.threads());
+        let flood: Vec<TcpStream> = (0..300)
+            .map_while(|_| TcpStream::connect_timeout(&proxy.address, PROMPT).ok())
+            .collect();
+        assert!(flood.len() > limit, "{limit}: {}", flood.len());
+        // Connections that say nothing make room for one that does.
+        assert_eq!(proxy.get("/").body(), "served");
+        assert!(proxy.descriptors() <= limit);
+        drop(flood);
+        let over = Instant::now();
+        assert_eq!(proxy.get("/").body(), "served");
+        assert!(over.elapsed() < PROMPT, "{limit}: {:?}", over.elapsed());
+        eventually(
+            "descriptors",
+            || proxy.descriptors(),
+            |&open| open <= before + 2,
+        );
+        if limit == 64 {
+            // Idle threads end after some seconds; the pool keeps a few.
+            eventually("threads", || proxy.threads(), |&now| now <= threads + 4);
+        }
+    }
+}
+
+#[test]
+fn what_is_in_flight_survives_a_flood() {
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).body("kept").after(&gate));
+    let proxy = Proxy::serial(&[&backend]).descriptors(64).start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    backend.wait_for_calls(1);
+    let mut flood = Vec::new();
+    for _ in 0..10 {
+        flood
+            .extend((0..30).map_while(|_| TcpStream::connect_timeout(&proxy.address, PROMPT).ok()));
+        flood.drain(..flood.len() / 2);
+    }
+    gate.open();
+    assert_eq!(client.response().body(), "kept");
+    drop(flood);
+    assert_eq!(proxy.get("/").body(), "kept");
+}
