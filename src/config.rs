@@ -20,7 +20,7 @@ use crate::downstream::listen::{ListenAddress, ListenAddressError};
 use crate::endpoint_url::{EndpointUrl, EndpointUrlError, masked, parse_list};
 use crate::http::forward::HostRule;
 use crate::logging::{LogConfig, LogDestination};
-use crate::pem::{self, PemFileError};
+use crate::upstream::pem::{self, PemFileError};
 
 /// Everything the proxy needs to know.
 #[derive(Clone, Debug)]

@@ -8,7 +8,6 @@ pub mod config;
 pub mod endpoint_url;
 pub mod go_duration;
 pub mod logging;
-pub mod pem;
 pub mod ready_file;
 
 pub mod downstream;
@@ -16,15 +15,6 @@ pub mod http;
 pub mod proxy;
 
 pub mod dispatch;
-pub mod endpoint;
-
-pub mod chunked;
-pub mod control;
-pub mod dial;
-pub mod failure;
-pub mod resolver;
-pub mod tls;
-pub mod transport;
-pub mod upstream_pool;
+pub mod upstream;
 
 pub mod util;

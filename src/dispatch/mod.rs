@@ -33,9 +33,9 @@ use self::run::{Attempt, Ended, Mark, Queue, Run};
 use self::serial::Serial;
 use self::trail::Trail;
 use crate::config::{CooldownConfig, HedgeAfter, Mode, OnExhausted, Order, TerminalSet};
-use crate::control::RequestCancellation;
-use crate::endpoint::{Answer, Endpoint, Outgoing};
-use crate::failure::{Failure, Timeout};
+use crate::upstream::control::RequestCancellation;
+use crate::upstream::endpoint::{Answer, Endpoint, Outgoing};
+use crate::upstream::failure::{Failure, Timeout};
 use crate::logging::escaped;
 
 /// How requests are put to endpoints.

@@ -18,8 +18,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 
 use super::run::{Attempt, Ended, Performed, Run};
 use super::{Attempts, Dispatched, Event, pursue};
-use crate::control::Control;
-use crate::failure::{Failure, describe};
+use crate::upstream::control::Control;
+use crate::upstream::failure::Failure;
+use crate::util::io_error::describe;
 
 /// How long losers may go on after the win.
 const GRACE: Duration = Duration::from_millis(5);

@@ -9,10 +9,10 @@ use super::cooldown::Claim;
 use super::order::Sequence;
 use super::{Dispatcher, Policy};
 use crate::config::OnExhausted;
-use crate::control::{Control, Limit, RequestCancellation};
-use crate::endpoint::{Answer, Endpoint, Outgoing};
-use crate::failure::{Failure, Timeout};
 use crate::go_duration::GoDuration;
+use crate::upstream::control::{Control, Limit, RequestCancellation};
+use crate::upstream::endpoint::{Answer, Endpoint, Outgoing};
+use crate::upstream::failure::{Failure, Timeout};
 
 /// One request on its way.
 pub(super) struct Run<'e> {

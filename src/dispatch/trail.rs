@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::run::Mark;
-use crate::failure::Failure;
 use crate::go_duration::GoDuration;
+use crate::upstream::failure::Failure;
 
 /// The attempts that did not win, in the order in which they ended.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ fn rounded(span: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Timeout;
+    use crate::upstream::failure::Timeout;
     use std::time::Instant;
 
     const MILLI: Duration = Duration::from_millis(1);

@@ -12,10 +12,10 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::connection::Connection;
 use super::limits::{Limits, Patience};
 use super::session::{Ended, Received};
-use crate::failure::describe;
 use crate::http::chunked::{ChunkedDecoder, Decoded};
 use crate::http::request::{Framing, Rejection, RequestLimits};
 use crate::util::body::{Body, BodyWriter};
+use crate::util::io_error::describe;
 
 /// Bytes of a body that are read at once.
 const BODY_READ: usize = 64 * 1024;

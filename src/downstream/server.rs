@@ -23,10 +23,10 @@ use super::limits::Limits;
 use super::seam;
 use super::session::TOO_MANY;
 use super::table::{Admission, Cookie, Table};
-use crate::failure::describe;
 use crate::http::local_reply::rejected;
 use crate::http::request::Rejection;
 use crate::logging::canonical;
+use crate::util::io_error::describe;
 use crate::util::lock::{lock, wait, wait_timeout};
 
 /// How long an accept thread may take to come for its first connection: at start, and when

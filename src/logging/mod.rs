@@ -29,7 +29,7 @@ use std::time::Duration;
 use log::{LevelFilter, Log, Metadata, Record};
 use time::UtcOffset;
 
-use crate::failure::describe;
+use crate::util::io_error::describe;
 
 pub use config::{LogConfig, LogDestination};
 use escape::OneLine;

@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use super::config::LogDestination;
 use super::format::Format;
 use super::queue::Queue;
-use crate::failure::describe;
+use crate::util::io_error::describe;
 
 /// The body of the thread. Does not return.
 pub(super) fn run(queue: &Queue, format: &Format, mut file: File, destination: &LogDestination) {

@@ -8,17 +8,18 @@ use log::info;
 use super::proxy_status;
 use super::relay::{self, Relayed};
 use crate::config::OnExhausted;
-use crate::control::RequestCancellation;
 use crate::dispatch::trail::Trail;
 use crate::dispatch::{Dispatched, Dispatcher, Winner};
 use crate::downstream::{ClientRequest, Handler, Responder};
-use crate::endpoint::Outgoing;
-use crate::failure::{Failure, describe};
 use crate::go_duration::GoDuration;
 use crate::http::local_reply::{self, PROXY_STATUS};
 use crate::http::request::{Persistence, RequestHead};
 use crate::http::response::BodyFraming;
 use crate::logging::escaped;
+use crate::upstream::control::RequestCancellation;
+use crate::upstream::endpoint::Outgoing;
+use crate::upstream::failure::Failure;
+use crate::util::io_error::describe;
 
 /// Stands behind every report of a client that went away: it may only have closed its
 /// sending side.

@@ -11,9 +11,9 @@
 use std::fmt::Write as _;
 
 use crate::dispatch::trail::Trail;
-use crate::endpoint::Endpoint;
-use crate::failure::{Failure, Timeout};
 use crate::http::forward::PSEUDONYM;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::failure::{Failure, Timeout};
 
 /// Of a request for which no endpoint had a usable answer.
 #[must_use]
@@ -105,7 +105,7 @@ fn string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::describe;
+    use crate::util::io_error::describe;
     use std::time::Duration;
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let os = |errno: rustix::io::Errno| describe(&errno.into());
         let broken = |reason: &str| Failure::Broken(reason.to_owned());
-        let tls = |error: rustls::Error| crate::tls::failure(&error);
+        let tls = |error: rustls::Error| crate::upstream::tls::failure(&error);
         let table = [
             (Failure::Dns("no such name".to_owned()), "dns_error"),
             (

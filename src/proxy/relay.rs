@@ -7,11 +7,11 @@
 
 use std::io::{self, Write};
 
-use crate::endpoint::Answer;
-use crate::failure::Failure;
 use crate::http::forward::response_head;
 use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
+use crate::upstream::endpoint::Answer;
+use crate::upstream::failure::Failure;
 
 /// Bytes read from the endpoint at once.
 const PIECE: usize = 64 * 1024;

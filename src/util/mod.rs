@@ -2,5 +2,6 @@
 
 pub mod body;
 pub mod client_watch;
+pub mod io_error;
 pub mod lock;
 pub mod poll;

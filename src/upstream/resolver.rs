@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::control::Control;
-use crate::failure::{Failure, Timeout, describe};
+use crate::upstream::control::Control;
+use crate::upstream::failure::{Failure, Timeout};
+use crate::util::io_error::describe;
 
 /// How often a wait for a look-up looks after the client.
 const CLIENT_CHECK: Duration = Duration::from_millis(20);
@@ -144,7 +145,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::control::Limit;
+    use crate::upstream::control::Limit;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()

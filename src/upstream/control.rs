@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags};
 
-use crate::failure::{Failure, Timeout, describe};
-use crate::resolver::Lookup;
+use crate::upstream::failure::{Failure, Timeout};
+use crate::upstream::resolver::Lookup;
 use crate::util::client_watch::ClientWatch;
+use crate::util::io_error::describe;
 use crate::util::poll::poll_until;
 
 /// When waiting ends.

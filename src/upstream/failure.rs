@@ -9,6 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::go_duration::GoDuration;
+use crate::util::io_error::describe;
 
 /// What became of an attempt that gave no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,29 +121,6 @@ impl fmt::Display for Timeout {
 
 impl std::error::Error for Failure {}
 
-/// An I/O error in the words of the log: no "(os error 111)", lower case.
-#[must_use]
-pub fn describe(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "connection reset".to_owned(),
-        io::ErrorKind::UnexpectedEof => "connection closed early".to_owned(),
-        _ => {
-            let text = error.to_string();
-            let text = text.split(" (os error ").next().unwrap_or_default();
-            let mut characters = text.chars();
-            let mut follows = characters.clone().skip(1);
-            match characters.next() {
-                // An acronym keeps its capitals.
-                Some(first) if follows.next().is_some_and(char::is_lowercase) => {
-                    first.to_lowercase().chain(characters).collect()
-                }
-                _ => text.to_owned(),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,20 +129,6 @@ mod tests {
     fn a_failure_survives_its_way_through_an_io_error() {
         let failure = Failure::Timeout(Timeout::Head(Duration::from_secs(30)));
         assert_eq!(Failure::from_io(&failure.clone().into_io()), failure);
-    }
-
-    #[test]
-    fn io_errors_are_described_without_numbers() {
-        let table = [
-            (rustix::io::Errno::CONNREFUSED, "connection refused"),
-            (rustix::io::Errno::CONNRESET, "connection reset"),
-            (rustix::io::Errno::PIPE, "connection reset"),
-            (rustix::io::Errno::HOSTUNREACH, "no route to host"),
-            (rustix::io::Errno::NETUNREACH, "network is unreachable"),
-        ];
-        for (errno, text) in table {
-            assert_eq!(describe(&errno.into()), text);
-        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
 
-use crate::failure::describe;
+use crate::util::io_error::describe;
 
 /// The bundle of a whole operating system has a quarter of a mebibyte.
 const LIMIT: u64 = 16 << 20;
@@ -181,14 +181,14 @@ mod tests {
     use tempfile::NamedTempFile;
 
     /// A certificate authority made for this test; its key was thrown away.
-    const ROOT: &str = include_str!("../tests/data/root.pem");
+    const ROOT: &str = include_str!("../../tests/data/root.pem");
 
     /// A certificate and its RSA key (PKCS#1) in one file, made for this test: nobody
     /// trusts them.
-    const RSA: &str = include_str!("../tests/data/client.pem");
+    const RSA: &str = include_str!("../../tests/data/client.pem");
 
     /// A client's certificate in the old form; its key was thrown away.
-    const VERSION_1: &str = include_str!("../tests/data/version-1.pem");
+    const VERSION_1: &str = include_str!("../../tests/data/version-1.pem");
 
     fn file(content: &str) -> NamedTempFile {
         let file = NamedTempFile::new().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! An [`Answer`] is a complete response head with the body still to be read. ureq is
 //! told only whether the request is a HEAD, so that it knows what the answer looks
-//! like: the real request goes out in place of its own (see [`crate::transport`]).
+//! like: the real request goes out in place of its own (see [`crate::upstream::transport`]).
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use rustls::pki_types::ServerName;
 use ureq::Agent;
 use ureq::http::Uri;
 
-use crate::control::{Control, Limit};
 use crate::endpoint_url::EndpointUrl;
-use crate::failure::Failure;
 use crate::http::forward::{self, HostRule};
 use crate::http::request::{RequestHead, Version};
 use crate::http::response::{BodyLength, ResponseHead, parse_head};
-use crate::resolver::Resolver;
-use crate::transport::{
+use crate::upstream::control::{Control, Limit};
+use crate::upstream::failure::Failure;
+use crate::upstream::pool::IdleMonitor;
+use crate::upstream::resolver::Resolver;
+use crate::upstream::transport::{
     self, Call, Connection, Dialler, MAX_ANSWER_HEAD, NoResolver, Pool, Seen, Tls,
 };
-use crate::upstream_pool::IdleMonitor;
 use crate::util::body::Body;
 
 /// How long a connection is kept that is not used.
@@ -282,7 +282,7 @@ impl Answer {
         if self.is_whole() {
             return;
         }
-        let timeout = crate::failure::Timeout::Read(WORTH_WAITING);
+        let timeout = crate::upstream::failure::Timeout::Read(WORTH_WAITING);
         control.set_limit(Limit::Until(Instant::now() + WORTH_WAITING, timeout));
         let mut buffer = [0; 8 * 1024];
         let mut left = WORTH_READING;
@@ -410,7 +410,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let settings = Settings {
-            tls: crate::tls::client_config([], None).unwrap(),
+            tls: crate::upstream::tls::client_config([], None).unwrap(),
             connect_timeout: PATIENCE,
             host: HostRule::Endpoint,
             idle_connections: 8,

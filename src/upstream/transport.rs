@@ -52,14 +52,15 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-use crate::chunked::Chunks;
-use crate::control::Control;
-use crate::dial::dial;
-use crate::failure::{Failure, Timeout, describe};
-use crate::resolver::Resolver;
-use crate::tls;
-use crate::upstream_pool::UpstreamPool;
+use crate::upstream::chunked::Chunks;
+use crate::upstream::connector::dial;
+use crate::upstream::control::Control;
+use crate::upstream::failure::{Failure, Timeout};
+use crate::upstream::pool::UpstreamPool;
+use crate::upstream::resolver::Resolver;
+use crate::upstream::tls;
 use crate::util::body::Body;
+use crate::util::io_error::describe;
 
 /// The longest head of an answer. ureq's buffer is one byte larger, so that a head
 /// that does not fit is told from one that is not complete yet.

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::control::Control;
-use crate::failure::{Failure, Timeout, describe};
+use crate::upstream::control::Control;
+use crate::upstream::failure::{Failure, Timeout};
 use crate::util::client_watch::ClientWatch;
+use crate::util::io_error::describe;
 
 /// RFC 8305 section 5: "Connection Attempt Delay".
 const STAGGER: Duration = Duration::from_millis(250);
@@ -179,7 +180,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::control::Limit;
+    use crate::upstream::control::Limit;
 
     fn limits() -> (Instant, Timeout) {
         let timeout = Duration::from_secs(10);
