@@ -1,9 +1,15 @@
-//! Dialling: one TCP connection to whichever of an endpoint's addresses answers first.
+//! Finds or makes a connection to one endpoint.
 //!
+//! A new one goes to whichever of the endpoint's addresses answers first.
 //! Addresses are tried in a staggered way (RFC 8305, "happy eyeballs"): the next one
 //! when the last one has failed or has not answered for 250 ms, so a dead address
 //! family costs a quarter of a second once and not a whole connect time-out.
 //! Everything is non-blocking and waits in one `poll`; a cancel ends it at once.
+//!
+//! Reusing a connection costs one `recv` as a liveness probe. It is made however short the
+//! connection was idle: it also finds bytes that came after the last answer, which would
+//! be taken for the next one, and an orderly end, after which a request that must not be
+//! repeated would be lost.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -13,11 +19,83 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
+use ureq::unversioned::transport::{ConnectionDetails, Connector};
 
-use crate::upstream::control::Control;
-use crate::upstream::failure::{Failure, Timeout};
+use super::connection::Connection;
+use super::control::Control;
+use super::failure::{Failure, Timeout};
+use super::pool::UpstreamPool;
+use super::resolver::Resolver;
+use super::stream::Tls;
+use super::transport::{Lease, outside_a_call, with_call};
 use crate::util::client_watch::ClientWatch;
 use crate::util::io_error::describe;
+
+/// The idle connections to one endpoint.
+pub type Pool = UpstreamPool<Box<Connection>>;
+
+/// Finds or makes a connection to one endpoint.
+#[derive(Debug)]
+pub struct EndpointConnector {
+    /// Where connections wait for their next call.
+    pub pool: Arc<Pool>,
+    /// Finds the addresses.
+    pub resolver: Arc<Resolver>,
+    /// For an https endpoint.
+    pub tls: Option<Tls>,
+    /// Name look-up, TCP and TLS handshake together.
+    pub connect_timeout: Duration,
+}
+
+impl Connector for EndpointConnector {
+    type Out = Lease;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails<'_>,
+        _: Option<()>,
+    ) -> Result<Option<Lease>, ureq::Error> {
+        let call = with_call(|call| (Arc::clone(&call.control), call.fresh));
+        let (control, fresh) = call.ok_or_else(outside_a_call)?;
+        let pooled = if fresh { None } else { self.pooled() };
+        let connection = match pooled {
+            Some(connection) => connection,
+            None => Box::new(self.open(&control).map_err(Failure::into_io)?),
+        };
+        Ok(Some(Lease::new(connection, Arc::clone(&self.pool))))
+    }
+}
+
+impl EndpointConnector {
+    /// The most recently used connection on which nothing has happened since.
+    fn pooled(&self) -> Option<Box<Connection>> {
+        loop {
+            let mut connection = self.pool.take()?;
+            if connection.stream().is_idle() {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn open(&self, control: &Arc<Control>) -> Result<Connection, Failure> {
+        let outer = control.limit();
+        let limit = outer.or_before(
+            Instant::now() + self.connect_timeout,
+            Timeout::Connect(self.connect_timeout),
+        );
+        let (until, timeout) = limit.instant();
+        let addresses = self.resolver.resolve(control, until, timeout)?;
+        let socket = dial(&addresses, control, until, timeout)?;
+        // From here on the connection's drop releases the socket.
+        let mut connection = Connection::new(socket, Arc::clone(control));
+        if let Some(tls) = &self.tls {
+            control.set_limit(limit);
+            connection.stream().handshake(tls, control)?;
+            control.set_limit(outer);
+        }
+        Ok(connection)
+    }
+}
 
 /// RFC 8305 section 5: "Connection Attempt Delay".
 const STAGGER: Duration = Duration::from_millis(250);

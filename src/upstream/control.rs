@@ -8,16 +8,15 @@
 //!
 //! Cost: one uncontended mutex per wait, no descriptor, no thread.
 
+use std::fmt;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags};
 
-use crate::upstream::failure::{Failure, Timeout};
-use crate::upstream::resolver::Lookup;
+use super::failure::{Failure, Timeout};
 use crate::util::client_watch::ClientWatch;
 use crate::util::io_error::describe;
 use crate::util::poll::poll_until;
@@ -59,14 +58,23 @@ pub struct Control {
     state: Mutex<State>,
 }
 
+/// Called once, under the lock.
+struct Waker(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
 #[derive(Debug)]
 struct State {
     cancelled: bool,
     limit: Limit,
     /// What a cancel shuts down: a connection in use, or all that are being dialled.
     sockets: Vec<Arc<TcpStream>>,
-    /// Whom a cancel tells: the attempt waits for a name look-up.
-    lookup: Option<Sender<Lookup>>,
+    /// What a cancel calls: the attempt waits for something that is no socket.
+    waker: Option<Waker>,
 }
 
 impl Control {
@@ -79,7 +87,7 @@ impl Control {
                 cancelled: false,
                 limit,
                 sockets: Vec::new(),
-                lookup: None,
+                waker: None,
             }),
         });
         request.add(&control);
@@ -94,8 +102,8 @@ impl Control {
             // Fails where the peer was faster: then there is nothing to end.
             let _ = socket.shutdown(Shutdown::Both);
         }
-        if let Some(lookup) = state.lookup.take() {
-            let _ = lookup.try_send(Err(Failure::Cancelled));
+        if let Some(Waker(wake)) = state.waker.take() {
+            wake();
         }
     }
 
@@ -136,19 +144,19 @@ impl Control {
             .retain(|registered| !Arc::ptr_eq(registered, socket));
     }
 
-    /// From now on a cancel answers the look-up that the attempt waits for.
-    pub fn register_lookup(&self, lookup: Sender<Lookup>) -> Result<(), Failure> {
+    /// From now on a cancel calls `wake`, which must not wait.
+    pub fn register_waker(&self, wake: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
         let mut state = self.lock();
         if state.cancelled {
             return Err(Failure::Cancelled);
         }
-        state.lookup = Some(lookup);
+        state.waker = Some(Waker(Box::new(wake)));
         Ok(())
     }
 
-    /// From now on a cancel leaves the look-up alone.
-    pub fn release_lookup(&self) {
-        self.lock().lookup = None;
+    /// From now on a cancel wakes nothing.
+    pub fn release_waker(&self) {
+        self.lock().waker = None;
     }
 
     /// Waits until `socket` is ready for one of `events`, and tells for which.
@@ -166,7 +174,7 @@ impl Control {
         let (end, timeout) = self.limit().instant();
         let first = at.map_or(end, |at| at.min(end));
         let socket = PollFd::from_borrowed_fd(socket.as_fd(), events);
-        let is_ready = if let Some(client) = self.request.client() {
+        let ready = if let Some(client) = self.request.client() {
             let mut fds = [socket, client.poll_fd()];
             self.poll(&mut fds, first)?.then(|| fds[0].revents())
         } else {
@@ -174,7 +182,7 @@ impl Control {
             self.poll(&mut fds, first)?.then(|| fds[0].revents())
         };
         self.check()?;
-        match is_ready {
+        match ready {
             Some(ready) => Ok(ready),
             None if first < end => Ok(PollFlags::empty()),
             None => Err(Failure::Timeout(timeout)),

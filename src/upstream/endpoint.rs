@@ -13,17 +13,19 @@ use rustls::pki_types::ServerName;
 use ureq::Agent;
 use ureq::http::Uri;
 
+use super::capture::MAX_ANSWER_HEAD;
+use super::connection::Connection;
+use super::connector::{EndpointConnector, Pool};
+use super::control::{Control, Limit};
+use super::failure::Failure;
+use super::pool::IdleMonitor;
+use super::resolver::Resolver;
+use super::stream::Tls;
+use super::transport::{self, Call, CallTrace, NoResolver};
 use crate::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, HostRule};
 use crate::http::request::{RequestHead, Version};
 use crate::http::response::{BodyLength, ResponseHead, parse_head};
-use crate::upstream::control::{Control, Limit};
-use crate::upstream::failure::Failure;
-use crate::upstream::pool::IdleMonitor;
-use crate::upstream::resolver::Resolver;
-use crate::upstream::transport::{
-    self, Call, Connection, Dialler, MAX_ANSWER_HEAD, NoResolver, Pool, Seen, Tls,
-};
 use crate::util::body::Body;
 
 /// How long a connection is kept that is not used.
@@ -114,7 +116,7 @@ impl Endpoint {
             None
         };
         let pool = settings.idle_monitor.pool(settings.idle_connections);
-        let dialler = Dialler {
+        let dialler = EndpointConnector {
             pool: Arc::clone(&pool),
             resolver: Resolver::new(url.host(), url.port()),
             tls,
@@ -149,16 +151,16 @@ impl Endpoint {
     /// nobody's failure (RFC 9112 9.3.1). It may have done so after it had carried out
     /// the request, though: what must be sent only once is not sent again.
     pub fn attempt(&self, request: Outgoing<'_>, control: &Arc<Control>) -> (Outcome, bool) {
-        let (mut result, mut seen) = self.call(request, control, false);
+        let (mut result, mut trace) = self.call(request, control, false);
         let stale = |failure: &Failure| matches!(failure, Failure::Broken(_));
-        let again = !(request.once && seen.sent);
-        if seen.pooled && !seen.received && again && result.as_ref().is_err_and(stale) {
-            let sent = seen.sent;
-            (result, seen) = self.call(request, control, true);
-            seen.sent |= sent;
+        let again = !(request.once && trace.sent);
+        if trace.pooled && !trace.received && again && result.as_ref().is_err_and(stale) {
+            let sent = trace.sent;
+            (result, trace) = self.call(request, control, true);
+            trace.sent |= sent;
         }
-        let outcome = result.and_then(|response| answer(response, &seen, request));
-        (outcome, seen.sent)
+        let outcome = result.and_then(|response| answer(response, &trace, request));
+        (outcome, trace.sent)
     }
 
     /// When the first idle connection expires, if there is one.
@@ -178,7 +180,7 @@ impl Endpoint {
         request: Outgoing<'_>,
         control: &Arc<Control>,
         fresh: bool,
-    ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, Seen) {
+    ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, CallTrace) {
         let is_head = request.head.is_head();
         let call = Call {
             control: Arc::clone(control),
@@ -186,9 +188,9 @@ impl Endpoint {
             body: request.body.clone(),
             has_chunks: if is_head { |_| false } else { has_chunks },
             fresh,
-            seen: Seen::default(),
+            trace: CallTrace::default(),
         };
-        let (result, seen) = transport::run(call, || {
+        let (result, trace) = transport::run(call, || {
             let origin = self.origin.clone();
             if is_head {
                 self.agent.head(origin).call()
@@ -196,12 +198,12 @@ impl Endpoint {
                 self.agent.get(origin).call()
             }
         });
-        let seen = seen.unwrap_or_default();
+        let trace = trace.unwrap_or_default();
         let result = result.map_err(|error| match control.check() {
             Err(cancelled) => cancelled,
-            Ok(()) => failure(error, &seen),
+            Ok(()) => failure(error, &trace),
         });
-        (result, seen)
+        (result, trace)
     }
 }
 
@@ -256,7 +258,7 @@ impl Answer {
         let mut body = Vec::new();
         loop {
             let filled = body.len();
-            // One byte more: the end has to be seen, too. And room for what comes, not for
+            // One byte more: the end has to be trace, too. And room for what comes, not for
             // what was promised.
             let room = length.saturating_sub(filled).min(AT_ONCE) + 1;
             body.try_reserve_exact(room).map_err(|_| {
@@ -298,10 +300,10 @@ impl Answer {
 /// The answer as the endpoint wrote it, with the body as ureq understood it.
 fn answer(
     response: ureq::http::Response<ureq::Body>,
-    seen: &Seen,
+    trace: &CallTrace,
     request: Outgoing<'_>,
 ) -> Outcome {
-    let head = seen
+    let head = trace
         .head
         .as_deref()
         .and_then(parse_head)
@@ -317,7 +319,7 @@ fn answer(
     Ok(Answer {
         length: body_length(&head, request),
         head,
-        body_begun: seen.body_begun,
+        body_begun: trace.body_begun,
         body: Source::Endpoint(response.into_body().into_reader()),
     })
 }
@@ -370,10 +372,10 @@ fn body_length(head: &ResponseHead, request: Outgoing<'_>) -> BodyLength {
 }
 
 /// What an error of ureq means here.
-fn failure(error: ureq::Error, seen: &Seen) -> Failure {
+fn failure(error: ureq::Error, trace: &CallTrace) -> Failure {
     match error {
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Failure::Broken(if seen.received {
+            Failure::Broken(if trace.received {
                 "connection closed in the middle of the answer's head".to_owned()
             } else {
                 "connection closed without an answer".to_owned()

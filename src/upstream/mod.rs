@@ -3,13 +3,16 @@
 //! The door is [`endpoint::Endpoint::attempt`]. `ureq` and `rustls` are named in this folder
 //! only, but for the types of certificates that pass through the configuration.
 
-pub mod chunked;
-pub mod connector;
+mod capture;
+mod chunked;
+mod connection;
+mod connector;
 pub mod control;
 pub mod endpoint;
 pub mod failure;
 pub mod pem;
-pub mod pool;
-pub mod resolver;
+mod pool;
+mod resolver;
+mod stream;
 pub mod tls;
-pub mod transport;
+mod transport;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::upstream::control::Control;
-use crate::upstream::failure::{Failure, Timeout};
+use super::control::Control;
+use super::failure::{Failure, Timeout};
 use crate::util::io_error::describe;
 
 /// How often a wait for a look-up looks after the client.
@@ -59,7 +59,10 @@ impl Resolver {
         }
         // Room for the result and for a cancel: neither sender may ever wait.
         let (sender, receiver) = bounded(2);
-        control.register_lookup(sender.clone())?;
+        let cancelled = sender.clone();
+        control.register_waker(move || {
+            let _ = cancelled.try_send(Err(Failure::Cancelled));
+        })?;
         self.join(sender)?;
         let result = loop {
             match receiver.recv_deadline(until.min(Instant::now() + CLIENT_CHECK)) {
@@ -69,7 +72,7 @@ impl Resolver {
                 Err(_) => control.request().check_client(),
             };
         };
-        control.release_lookup();
+        control.release_waker();
         result
     }
 

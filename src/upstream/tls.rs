@@ -14,7 +14,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use crate::upstream::failure::Failure;
+use super::failure::Failure;
 
 /// Trusts the bundled roots (Mozilla's) and `extra` ones, and shows `identity` where it is
 /// asked for one. TLS 1.2 and 1.3, HTTP/1.1.

@@ -1,0 +1,367 @@
+//! A connection to an endpoint, and one exchange after the other on it.
+//!
+//! - **Cancelling.** A [`Connection`] in use is registered with its attempt's
+//!   [`Control`]; it belongs to no attempt while it is in the pool.
+//! - **A strict end.** Only an orderly end is one: a reset is an error even where the body has
+//!   no length (RFC 9112 6.3).
+//! - **Both directions at once.** ureq sends first and reads then; it is told nothing
+//!   of the body, which is sent from here, whenever input is waited for. An answer
+//!   that comes early is taken in at once and held back while the endpoint goes on
+//!   taking the body: it may be a 200 that is sent before the request is read. It is
+//!   handed on when the body has been sent, when the endpoint has refused (a status
+//!   from 300: then no more is sent, RFC 9112 9.5), when its head is complete and the
+//!   endpoint has taken nothing for 200 ms, or when the input buffer is full. What
+//!   is left of the body then goes out while the answer's body is relayed, so an
+//!   endpoint may echo any amount, and nothing but these two buffers is ever held. A
+//!   connection on which something remains unsent at the end is not used again.
+//! - **Little cost.** Non-blocking sockets, one `poll` per real wait.
+
+use std::fmt;
+use std::io;
+use std::net::TcpStream;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use ureq::unversioned::transport::Buffers as _;
+
+use super::capture::HeadCapture;
+
+use super::control::Control;
+use super::failure::Failure;
+use super::stream::{Stream, acknowledge};
+use super::transport::{outside_a_call, with_call};
+use crate::util::body::Body;
+use crate::util::io_error::describe;
+
+/// An endpoint that has answered and has taken nothing for so long will take no more.
+const STALL: Duration = Duration::from_millis(200);
+
+/// A connection to an endpoint.
+pub struct Connection {
+    stream: Stream,
+    buffers: HeadCapture,
+    /// The attempt that uses the connection; none while it is in the pool.
+    control: Option<Arc<Control>>,
+    /// Whether an exchange has begun on it.
+    used: bool,
+    /// What is left of the request to be sent.
+    pending: Option<PendingRequest>,
+    /// Why the rest of the request was not sent. Such a connection is not reused.
+    sending_ended: Option<Failure>,
+    /// A write has met a reset. The kernel tells of it only once; it is no orderly end,
+    /// which would have made it a broken pipe.
+    reset: bool,
+    /// How the endpoint's side has ended. It is not asked again: it may have changed
+    /// its mind, from an orderly end to a reset or the other way round.
+    end: Option<Result<(), Failure>>,
+    /// The request has just been sent: its answer can't be here yet.
+    answer_due: bool,
+}
+
+/// What is left of a request.
+struct PendingRequest {
+    head: Vec<u8>,
+    body: Body,
+    /// What was read of the body, in bytes.
+    position: u64,
+    /// Where in the output buffer that stands which was read of it and not sent.
+    piece: Range<usize>,
+    /// When the endpoint took something for the last time.
+    taken: Instant,
+}
+
+impl PendingRequest {
+    fn take(&mut self, amount: usize) {
+        let of_head = amount.min(self.head.len());
+        self.head.drain(..of_head);
+        self.piece.start += amount - of_head;
+        self.taken = Instant::now();
+    }
+}
+
+impl Connection {
+    /// A new one on a connected, non-blocking socket that is registered with `control`.
+    pub(super) fn new(socket: Arc<TcpStream>, control: Arc<Control>) -> Self {
+        Self {
+            stream: Stream::new(socket),
+            buffers: HeadCapture::new(),
+            control: Some(control),
+            used: false,
+            pending: None,
+            sending_ended: None,
+            reset: false,
+            end: None,
+            answer_due: false,
+        }
+    }
+
+    pub(super) fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    pub(super) fn buffers(&mut self) -> &mut HeadCapture {
+        &mut self.buffers
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// Sends what goes without waiting of the call's request.
+    pub(super) fn begin(&mut self) -> Result<(), ureq::Error> {
+        self.begin_exchange()?;
+        self.send().map_err(Failure::into_io)?;
+        self.answer_due = true;
+        Ok(())
+    }
+
+    pub(super) fn await_input(&mut self) -> Result<bool, ureq::Error> {
+        loop {
+            self.buffers.check_chunks().map_err(Failure::into_io)?;
+            let amount = match self.receive().map_err(Failure::into_io)? {
+                Received::Bytes(amount) => amount,
+                Received::End => {
+                    self.buffers.check_end().map_err(Failure::into_io)?;
+                    return Ok(false);
+                }
+                Received::Stall => return Ok(true),
+            };
+            if !self.buffers.waiting_for_head {
+                if self.buffers.append(amount) {
+                    return Ok(true);
+                }
+                continue;
+            }
+            self.buffers.inner.input_appended(amount);
+            with_call(|call| call.trace.received = true);
+            self.buffers.skip_interim();
+            if !self.holds_back() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Whether the connection can be used again. It belongs to no attempt any more.
+    pub(super) fn end_exchange(&mut self) -> bool {
+        let sent = self.finish_sending();
+        let Some(control) = self.control.take() else {
+            return false;
+        };
+        control.release(self.stream.socket());
+        // A cancel before the release has shut the socket down; a later one does not.
+        let whole = sent.is_ok() && self.pending.is_none() && self.sending_ended.is_none();
+        whole && self.end.is_none() && control.check().is_ok()
+    }
+
+    /// At the first I/O of a call: takes over its request and registers with its control.
+    fn begin_exchange(&mut self) -> Result<(), ureq::Error> {
+        let (control, head, body) = with_call(|call| {
+            call.trace.pooled = self.used;
+            (
+                Arc::clone(&call.control),
+                std::mem::take(&mut call.head),
+                call.body.clone(),
+            )
+        })
+        .ok_or_else(outside_a_call)?;
+        if self.control.is_none() {
+            control
+                .register(self.stream.socket())
+                .map_err(Failure::into_io)?;
+            self.control = Some(control);
+        }
+        self.used = true;
+        self.pending = Some(PendingRequest {
+            head,
+            body,
+            position: 0,
+            piece: 0..0,
+            taken: Instant::now(),
+        });
+        self.buffers.waiting_for_head = true;
+        self.buffers.chunks = None;
+        Ok(())
+    }
+
+    fn control(&self) -> Result<&Arc<Control>, Failure> {
+        self.control
+            .as_ref()
+            .ok_or_else(|| Failure::Internal("a connection is used outside a call".to_owned()))
+    }
+
+    fn release(&mut self) {
+        if let Some(control) = self.control.take() {
+            control.release(self.stream.socket());
+        }
+    }
+
+    /// Sends as much of the request as the endpoint takes without waiting; true while
+    /// something is left. Once the endpoint takes no more, nothing is: it may have
+    /// answered.
+    fn send(&mut self) -> Result<bool, Failure> {
+        while let Some(pending) = &mut self.pending {
+            let output = self.buffers.inner.output();
+            if pending.piece.is_empty() {
+                let amount = pending
+                    .body
+                    .read_at(pending.position, output)
+                    .map_err(|error| Failure::Internal(describe(&error)))?;
+                pending.position += amount as u64;
+                pending.piece = 0..amount;
+            }
+            let piece = output.get(pending.piece.clone()).unwrap_or_default();
+            let result = if pending.head.is_empty() && piece.is_empty() {
+                self.stream.flush().map(|()| None)
+            } else {
+                self.stream.write(&pending.head, piece).map(Some)
+            };
+            match result {
+                Ok(None) => self.pending = None,
+                Ok(Some(amount)) => {
+                    if !pending.head.is_empty() {
+                        with_call(|call| call.trace.sent = true);
+                    }
+                    pending.take(amount);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.control()?.check()?;
+                    self.reset = error.kind() == io::ErrorKind::ConnectionReset;
+                    self.stop_sending(Failure::from_io(&error));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn stop_sending(&mut self, why: Failure) {
+        self.pending = None;
+        self.sending_ended = Some(why);
+    }
+
+    /// Whether an answer that has come early, at least in part, is still to be kept from
+    /// ureq. No more is sent to an endpoint that has refused.
+    fn holds_back(&mut self) -> bool {
+        if self.pending.is_none() || self.buffers.inner.input_append_buf().is_empty() {
+            return false;
+        }
+        if self.buffers.refuses() {
+            let reason = "answered before the whole request was sent";
+            self.stop_sending(Failure::Broken(reason.to_owned()));
+        }
+        self.pending.is_some()
+    }
+
+    /// Whether the head of the answer is here, and ureq has not taken it yet.
+    fn holds_a_head(&self) -> bool {
+        self.buffers.holds_a_head()
+    }
+
+    /// Reads into the input buffer, and sends what is left of the request meanwhile.
+    fn receive(&mut self) -> Result<Received, Failure> {
+        let control = Arc::clone(self.control()?);
+        if let Some(end) = &self.end {
+            return end.clone().map(|()| Received::End);
+        }
+        if std::mem::take(&mut self.answer_due) && self.pending.is_none() && !self.stream.is_tls() {
+            control.wait(self.stream.socket(), PollFlags::IN)?;
+        }
+        let held_back = self.pending.is_some() && self.holds_a_head();
+        let end = loop {
+            let sending = self.send()?;
+            match self.stream.read(self.buffers.inner.input_append_buf()) {
+                Ok(0) if self.reset => {
+                    break Err(Failure::broken(&io::ErrorKind::ConnectionReset.into()));
+                }
+                Ok(0) => break Ok(()),
+                Ok(amount) => return Ok(Received::Bytes(amount)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let stalled = self.pending.as_ref().map(|pending| pending.taken + STALL);
+                    if held_back && stalled.is_none_or(|at| at <= Instant::now()) {
+                        return Ok(Received::Stall);
+                    }
+                    let mut wanted = PollFlags::IN;
+                    if sending || self.stream.wants_write() {
+                        wanted |= PollFlags::OUT;
+                    }
+                    acknowledge(self.stream.socket());
+                    let until = stalled.filter(|_| held_back);
+                    match control.wait_until(self.stream.socket(), wanted, until) {
+                        // The head is here: it has come in time.
+                        Err(Failure::Timeout(_)) if held_back => return Ok(Received::Stall),
+                        ready => self.note_taken(ready?),
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(Failure::from_io(&error)),
+            }
+        };
+        // A cancel looks like an end, and so does a request that was not taken whole.
+        control.check()?;
+        if self.pending.is_some() {
+            let reason = "connection closed before the whole request was sent";
+            self.stop_sending(Failure::Broken(reason.to_owned()));
+        }
+        self.end = Some(end.clone());
+        // An alert of TLS 1.3 about the client's certificate comes only now, and tells
+        // more than that the request was not taken.
+        let says_why = matches!(end, Err(Failure::Tls(_)));
+        match &self.sending_ended {
+            Some(_) if self.holds_a_head() => Ok(Received::End),
+            Some(failure) if self.buffers.waiting_for_head && !says_why => Err(failure.clone()),
+            _ => end.map(|()| Received::End),
+        }
+    }
+
+    /// Waits for the endpoint to take the rest of the request, as long as it does.
+    fn finish_sending(&mut self) -> Result<(), Failure> {
+        let control = Arc::clone(self.control()?);
+        let (until, _) = control.limit().instant();
+        while self.send()? && Instant::now() < until {
+            let stalled = self.pending.as_ref().map(|pending| pending.taken + STALL);
+            let ready = control.wait_until(self.stream.socket(), PollFlags::OUT, stalled)?;
+            if ready.is_empty() {
+                break;
+            }
+            self.note_taken(ready);
+        }
+        Ok(())
+    }
+
+    /// Room in the socket's buffer means that the endpoint has taken something.
+    fn note_taken(&mut self, ready: PollFlags) {
+        if let Some(pending) = &mut self.pending
+            && ready.contains(PollFlags::OUT)
+        {
+            pending.taken = Instant::now();
+        }
+    }
+}
+
+/// What [`Connection::receive`] has come back with.
+enum Received {
+    /// So many bytes, in the free part of the input buffer.
+    Bytes(usize),
+    /// An orderly end.
+    End,
+    /// Nothing more, but a head is there, and the endpoint takes nothing either.
+    Stall,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("socket", self.stream.socket())
+            .field("tls", &self.stream.is_tls())
+            .finish_non_exhaustive()
+    }
+}
