@@ -321,6 +321,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::config::Hedging;
+    use crate::upstream::failure::ConnectFault;
 
     fn dispatcher(after: HedgeAfter) -> Dispatcher {
         let policy = Policy {
@@ -342,7 +343,7 @@ mod tests {
         let milli = Duration::from_millis(1);
         let head = Failure::Timeout(Timeout::Head(milli));
         let connect = Failure::Timeout(Timeout::Connect(milli));
-        let refused = Failure::Connect("connection refused".to_owned());
+        let refused = Failure::Connect(ConnectFault::NoAddress);
         let internal = Failure::Internal("no thread".to_owned());
         // Of 114 attempts ten have come to this, after 50 ms: does p95 know of it?
         let table = [

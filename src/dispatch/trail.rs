@@ -121,7 +121,8 @@ fn rounded(span: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::failure::Timeout;
+    use crate::upstream::failure::{ConnectFault, DnsFault, ExchangeFault, Timeout, TlsFault};
+    use std::io;
     use std::time::Instant;
 
     const MILLI: Duration = Duration::from_millis(1);
@@ -143,7 +144,7 @@ mod tests {
     }
 
     fn refused() -> Failure {
-        Failure::Connect("connection refused".to_owned())
+        Failure::Connect(ConnectFault::Io(io::ErrorKind::ConnectionRefused.into()))
     }
 
     fn head() -> Failure {
@@ -171,7 +172,10 @@ mod tests {
                 "endpoint 9 (0: timed out after 4ms, 1: hedged, cancelled after 4ms)",
             ),
             (
-                &[(Failure::Broken("connection reset".to_owned()), false)],
+                &[(
+                    Failure::Broken(ExchangeFault::Io(io::ErrorKind::ConnectionReset.into())),
+                    false,
+                )],
                 false,
                 "endpoint 9 (0: connection reset after 4ms)",
             ),
@@ -209,8 +213,12 @@ mod tests {
     #[test]
     fn a_gateway_says_whom_it_could_not_reach_and_who_was_too_slow() {
         let status = || Failure::Status(503);
-        let dns = || Failure::Dns("no such name".to_owned());
-        let tls = || Failure::Tls("no certificate".to_owned());
+        let dns = || {
+            Failure::Dns(DnsFault::NoAddress {
+                host: "h".to_owned(),
+            })
+        };
+        let tls = || Failure::Tls(TlsFault::Closed);
         let connect = || Failure::Timeout(Timeout::Connect(MILLI));
         let table: [(&[Failure], u16); 8] = [
             (&[refused(), dns(), tls(), connect()], 503),

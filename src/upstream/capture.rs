@@ -7,7 +7,7 @@
 use ureq::unversioned::transport::{Buffers, LazyBuffers};
 
 use super::chunked::Chunks;
-use super::failure::Failure;
+use super::failure::{ExchangeFault, Failure};
 use super::transport::with_call;
 
 /// The longest head of an answer. ureq's buffer is one byte larger, so that a head
@@ -50,7 +50,7 @@ impl HeadCapture {
     /// All that was right with the chunks has been taken out before this is asked.
     pub(super) fn check_chunks(&self) -> Result<(), Failure> {
         match self.chunks.as_ref().and_then(Chunks::fault) {
-            Some(fault) => Err(Failure::Broken(fault.to_owned())),
+            Some(fault) => Err(Failure::Broken(ExchangeFault::Chunks(fault))),
             None => Ok(()),
         }
     }
@@ -61,8 +61,7 @@ impl HeadCapture {
             return Ok(());
         }
         self.check_chunks()?;
-        let reason = "connection closed in the middle of the answer";
-        Err(Failure::Broken(reason.to_owned()))
+        Err(Failure::Broken(ExchangeFault::BodyCut))
     }
 
     /// Whether the head of the answer is here, and ureq has not taken it yet.

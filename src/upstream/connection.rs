@@ -29,7 +29,7 @@ use ureq::unversioned::transport::Buffers as _;
 use super::capture::HeadCapture;
 
 use super::control::Control;
-use super::failure::Failure;
+use super::failure::{ExchangeFault, Failure};
 use super::stream::{Stream, acknowledge};
 use super::transport::{outside_a_call, with_call};
 use crate::util::body::Body;
@@ -249,8 +249,7 @@ impl Connection {
             return false;
         }
         if self.buffers.refuses() {
-            let reason = "answered before the whole request was sent";
-            self.stop_sending(Failure::Broken(reason.to_owned()));
+            self.stop_sending(Failure::Broken(ExchangeFault::AnsweredEarly));
         }
         self.pending.is_some()
     }
@@ -302,8 +301,7 @@ impl Connection {
         // A cancel looks like an end, and so does a request that was not taken whole.
         control.check()?;
         if self.pending.is_some() {
-            let reason = "connection closed before the whole request was sent";
-            self.stop_sending(Failure::Broken(reason.to_owned()));
+            self.stop_sending(Failure::Broken(ExchangeFault::RequestCut));
         }
         self.end = Some(end.clone());
         // An alert of TLS 1.3 about the client's certificate comes only now, and tells

@@ -23,7 +23,7 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector};
 
 use super::connection::Connection;
 use super::control::Control;
-use super::failure::{Failure, Timeout};
+use super::failure::{ConnectFault, Failure, Timeout};
 use super::pool::UpstreamPool;
 use super::resolver::Resolver;
 use super::stream::Tls;
@@ -129,8 +129,8 @@ pub fn dial(
         if pending.sockets.is_empty() {
             return Err(match last_error {
                 Some(error) if is_shortage(&error) => Failure::Internal(describe(&error)),
-                Some(error) => Failure::Connect(describe(&error)),
-                None => Failure::Connect("no address".to_owned()),
+                Some(error) => Failure::Connect(ConnectFault::Io((&error).into())),
+                None => Failure::Connect(ConnectFault::NoAddress),
             });
         }
         let wake = if left.len() == 0 {
@@ -304,7 +304,7 @@ mod tests {
 
         assert_eq!(
             dial(&[address], &control, until, timeout).unwrap_err(),
-            Failure::Connect("connection refused".to_owned())
+            Failure::Connect(ConnectFault::Io(io::ErrorKind::ConnectionRefused.into()))
         );
     }
 }

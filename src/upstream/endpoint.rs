@@ -17,7 +17,7 @@ use super::capture::MAX_ANSWER_HEAD;
 use super::connection::Connection;
 use super::connector::{EndpointConnector, Pool};
 use super::control::{Control, Limit};
-use super::failure::Failure;
+use super::failure::{ExchangeFault, Failure};
 use super::pool::IdleMonitor;
 use super::resolver::Resolver;
 use super::stream::Tls;
@@ -223,9 +223,7 @@ impl Answer {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     return Err(match error.kind() {
-                        io::ErrorKind::UnexpectedEof => Failure::Broken(
-                            "connection closed in the middle of the answer".to_owned(),
-                        ),
+                        io::ErrorKind::UnexpectedEof => Failure::Broken(ExchangeFault::BodyCut),
                         _ => Failure::from_io(&error),
                     });
                 }
@@ -310,10 +308,7 @@ fn answer(
         .ok_or_else(|| Failure::Internal("the answer's head was lost".to_owned()))?;
     if head.status < 200 {
         // RFC 9110 15.2.2: only as an answer to `Upgrade`, which is never sent.
-        return Err(Failure::Broken(format!(
-            "answered {} though no upgrade was asked for",
-            head.status
-        )));
+        return Err(Failure::Broken(ExchangeFault::UnwantedUpgrade(head.status)));
     }
     check_codings(&head)?;
     Ok(Answer {
@@ -332,12 +327,11 @@ fn check_codings(head: &ResponseHead) -> Result<(), Failure> {
     };
     // Nothing but chunked was offered (`TE` is never sent): RFC 9112 7.4.
     if codings.next().is_some() || !first.eq_ignore_ascii_case(b"chunked") {
-        return Err(Failure::Broken("unknown transfer coding".to_owned()));
+        return Err(Failure::Broken(ExchangeFault::UnknownCoding));
     }
     // RFC 9112 6.1: its end is in doubt.
     if head.version == Version::Http10 {
-        let reason = "transfer coding in an HTTP/1.0 answer";
-        return Err(Failure::Broken(reason.to_owned()));
+        return Err(Failure::Broken(ExchangeFault::CodingInHttp10));
     }
     Ok(())
 }
@@ -376,19 +370,19 @@ fn failure(error: ureq::Error, trace: &CallTrace) -> Failure {
     match error {
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Failure::Broken(if trace.received {
-                "connection closed in the middle of the answer's head".to_owned()
+                ExchangeFault::HeadCut
             } else {
-                "connection closed without an answer".to_owned()
+                ExchangeFault::NoAnswer
             })
         }
         ureq::Error::Io(error) => Failure::from_io(&error),
-        ureq::Error::LargeResponseHeader(..) => Failure::Broken(format!(
-            "the answer's head is larger than {MAX_ANSWER_HEAD} bytes"
-        )),
-        ureq::Error::Protocol(ureq_proto_error) => {
-            Failure::Broken(format!("no valid HTTP answer: {ureq_proto_error}"))
+        ureq::Error::LargeResponseHeader(..) => {
+            Failure::Broken(ExchangeFault::HeadTooLarge(MAX_ANSWER_HEAD))
         }
-        other => Failure::Broken(other.to_string()),
+        ureq::Error::Protocol(ureq_proto_error) => {
+            Failure::Broken(ExchangeFault::NotHttp(ureq_proto_error.to_string()))
+        }
+        other => Failure::Internal(other.to_string()),
     }
 }
 

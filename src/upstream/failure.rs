@@ -3,11 +3,17 @@
 //! A failure is always about one endpoint, so its text does not repeat which one:
 //! the log line puts the endpoint in front. Texts are lower case, without a full
 //! stop, and name what the user can change where there is something to change.
+//!
+//! Always: log lines, `Proxy-Status` and counters come from the types. A text is printed, and
+//! never read again.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use rustls::AlertDescription;
+
+use super::tls;
 use crate::go_duration::GoDuration;
 use crate::util::io_error::describe;
 
@@ -15,21 +21,135 @@ use crate::util::io_error::describe;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The endpoint's host name has no address, or the look-up failed.
-    Dns(String),
-    /// No connection: refused, unreachable, out of descriptors.
-    Connect(String),
+    Dns(DnsFault),
+    /// No connection: refused, unreachable.
+    Connect(ConnectFault),
     /// The TLS handshake failed, or a record did not verify.
-    Tls(String),
+    Tls(TlsFault),
     /// The connection broke, or what came over it is not HTTP/1.1.
-    Broken(String),
+    Broken(ExchangeFault),
     /// Nothing came for too long.
     Timeout(Timeout),
     /// A complete answer, whose status is not terminal.
     Status(u16),
-    /// Nobody wants the answer any more. Never logged as an endpoint's failure.
+    /// The answer is not wanted any more. Never logged as an endpoint's failure.
     Cancelled,
     /// This process could not make the attempt.
     Internal(String),
+}
+
+/// Why a name look-up gave no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DnsFault {
+    /// The resolver reported an error.
+    Lookup {
+        /// The name.
+        host: String,
+        /// The resolver's words.
+        reason: String,
+    },
+    /// The name exists, but has no address.
+    NoAddress {
+        /// The name.
+        host: String,
+    },
+}
+
+/// Why no connection was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectFault {
+    /// There is no address to connect to.
+    NoAddress,
+    /// The last address that was tried reported an error.
+    Io(IoFault),
+}
+
+/// What went wrong with TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsFault {
+    /// The endpoint's certificate is not accepted.
+    Certificate(CertificateFault),
+    /// The endpoint has refused the session.
+    Alert(AlertDescription),
+    /// The connection was closed during the handshake.
+    Closed,
+    /// The connection broke during the handshake.
+    Io(IoFault),
+    /// Anything else, in the words of rustls.
+    Other(String),
+}
+
+/// Why an endpoint's certificate is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// Its validity has ended.
+    Expired,
+    /// Its validity has not begun.
+    NotValidYet,
+    /// It is another host's.
+    OtherName {
+        /// The host that was asked for.
+        expected: String,
+    },
+    /// No trusted authority has signed it.
+    UnknownAuthority,
+    /// Its authority has withdrawn it.
+    Revoked,
+    /// Anything else, in the words of rustls.
+    Other(String),
+}
+
+/// What went wrong on a connection that had been made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExchangeFault {
+    /// Reading or writing failed.
+    Io(IoFault),
+    /// An orderly end before the first byte of an answer.
+    NoAnswer,
+    /// An orderly end within the answer's head.
+    HeadCut,
+    /// An orderly end within the answer's body.
+    BodyCut,
+    /// TLS ended without `close_notify`.
+    NoCloseNotify,
+    /// An orderly end while the request was being sent.
+    RequestCut,
+    /// The answer came before the whole request was sent, and refuses it.
+    AnsweredEarly,
+    /// The answer's head is larger than this, in bytes.
+    HeadTooLarge(usize),
+    /// The answer's head is malformed: in which way.
+    NotHttp(String),
+    /// A 1xx answer that only an upgrade can have.
+    UnwantedUpgrade(u16),
+    /// A transfer coding that was not offered.
+    UnknownCoding,
+    /// A transfer coding in an HTTP/1.0 answer.
+    CodingInHttp10,
+    /// The chunked coding of the body is malformed: in which way.
+    Chunks(&'static str),
+}
+
+/// An I/O error: its kind, and its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoFault {
+    kind: io::ErrorKind,
+    words: String,
+}
+
+impl From<&io::Error> for IoFault {
+    fn from(error: &io::Error) -> Self {
+        Self {
+            kind: error.kind(),
+            words: describe(error),
+        }
+    }
+}
+
+impl From<io::ErrorKind> for IoFault {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self::from(&io::Error::from(kind))
+    }
 }
 
 /// Which of the timeouts ended an attempt.
@@ -51,7 +171,7 @@ impl Failure {
     /// A connection that broke while in use.
     #[must_use]
     pub fn broken(error: &io::Error) -> Self {
-        Self::Broken(describe(error))
+        Self::Broken(ExchangeFault::Io(error.into()))
     }
 
     /// Wraps the failure so that it survives its way through ureq.
@@ -70,20 +190,153 @@ impl Failure {
             None => Self::broken(error),
         }
     }
+
+    /// Its type as RFC 9209 2.3 names it.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::Dns(_) => "dns_error",
+            Self::Connect(fault) => fault.error_type(),
+            Self::Tls(TlsFault::Certificate(_)) => "tls_certificate_error",
+            Self::Tls(TlsFault::Alert(_)) => "tls_alert_received",
+            Self::Tls(_) => "tls_protocol_error",
+            Self::Broken(fault) => fault.error_type(),
+            Self::Timeout(Timeout::Connect(_)) => "connection_timeout",
+            Self::Timeout(Timeout::Read(_)) => "connection_read_timeout",
+            Self::Timeout(Timeout::Head(_) | Timeout::Whole(_) | Timeout::Request(_)) => {
+                "http_response_timeout"
+            }
+            // There is no type for an answer that is not wanted.
+            Self::Status(_) => "destination_unavailable",
+            Self::Cancelled | Self::Internal(_) => "proxy_internal_error",
+        }
+    }
+}
+
+impl ConnectFault {
+    fn error_type(&self) -> &'static str {
+        let Self::Io(fault) = self else {
+            return "destination_unavailable";
+        };
+        match fault.kind {
+            io::ErrorKind::ConnectionRefused => "connection_refused",
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                "destination_ip_unroutable"
+            }
+            _ => "destination_unavailable",
+        }
+    }
+}
+
+impl ExchangeFault {
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::Io(_) | Self::NoAnswer | Self::NoCloseNotify | Self::RequestCut => {
+                "connection_terminated"
+            }
+            Self::HeadCut | Self::BodyCut => "http_response_incomplete",
+            Self::HeadTooLarge(_) => "http_response_header_section_size",
+            Self::UnknownCoding | Self::CodingInHttp10 | Self::Chunks(_) => {
+                "http_response_transfer_coding"
+            }
+            Self::AnsweredEarly | Self::NotHttp(_) | Self::UnwantedUpgrade(_) => {
+                "http_protocol_error"
+            }
+        }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dns(reason)
-            | Self::Connect(reason)
-            | Self::Tls(reason)
-            | Self::Broken(reason)
-            | Self::Internal(reason) => f.write_str(reason),
+            Self::Dns(fault) => fault.fmt(f),
+            Self::Connect(fault) => fault.fmt(f),
+            Self::Tls(fault) => fault.fmt(f),
+            Self::Broken(fault) => fault.fmt(f),
             Self::Timeout(timeout) => timeout.fmt(f),
             Self::Status(status) => write!(f, "status {status}"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::Internal(reason) => f.write_str(reason),
         }
+    }
+}
+
+impl fmt::Display for DnsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lookup { host, reason } => write!(f, "cannot look up \"{host}\": {reason}"),
+            Self::NoAddress { host } => write!(f, "\"{host}\" has no address"),
+        }
+    }
+}
+
+impl fmt::Display for ConnectFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("no address"),
+            Self::Io(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for TlsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(fault) => write!(f, "the endpoint's certificate {fault}"),
+            Self::Alert(alert) => {
+                write!(f, "TLS refused by the endpoint: {}", tls::refusal(*alert))
+            }
+            Self::Closed => f.write_str("connection closed during the TLS handshake"),
+            Self::Io(fault) => write!(f, "{fault} during the TLS handshake"),
+            Self::Other(reason) => write!(f, "TLS: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for CertificateFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired => f.write_str("has expired"),
+            Self::NotValidYet => f.write_str("is not valid yet"),
+            Self::OtherName { expected } => write!(f, "is not valid for {expected}"),
+            Self::UnknownAuthority => {
+                f.write_str("is from an unknown authority (-ca-file adds one)")
+            }
+            Self::Revoked => f.write_str("has been revoked"),
+            Self::Other(reason) => write!(f, "is not valid: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for ExchangeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(fault) => fault.fmt(f),
+            Self::NoAnswer => f.write_str("connection closed without an answer"),
+            Self::HeadCut => f.write_str("connection closed in the middle of the answer's head"),
+            Self::BodyCut => f.write_str("connection closed in the middle of the answer"),
+            Self::NoCloseNotify => {
+                f.write_str("connection closed early (TLS without close_notify)")
+            }
+            Self::RequestCut => f.write_str("connection closed before the whole request was sent"),
+            Self::AnsweredEarly => f.write_str("answered before the whole request was sent"),
+            Self::HeadTooLarge(limit) => {
+                write!(f, "the answer's head is larger than {limit} bytes")
+            }
+            Self::NotHttp(reason) => write!(f, "no valid HTTP answer: {reason}"),
+            Self::UnwantedUpgrade(status) => {
+                write!(f, "answered {status} though no upgrade was asked for")
+            }
+            Self::UnknownCoding => f.write_str("unknown transfer coding"),
+            Self::CodingInHttp10 => f.write_str("transfer coding in an HTTP/1.0 answer"),
+            Self::Chunks(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl fmt::Display for IoFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
     }
 }
 
@@ -138,5 +391,94 @@ mod tests {
             failure.to_string(),
             "timed out: no connection within 1.5s (-connect-timeout)"
         );
+    }
+
+    #[test]
+    fn every_failure_has_its_type() {
+        use rustix::io::Errno;
+        let second = Duration::from_secs(1);
+        let os = |errno: Errno| IoFault::from(&io::Error::from(errno));
+        let connect = |errno| Failure::Connect(ConnectFault::Io(os(errno)));
+        let tls = |error: rustls::Error| crate::upstream::tls::failure(&error);
+        let host = || "h".to_owned();
+        let table = [
+            (
+                Failure::Dns(DnsFault::NoAddress { host: host() }),
+                "dns_error",
+            ),
+            (connect(Errno::CONNREFUSED), "connection_refused"),
+            (connect(Errno::HOSTUNREACH), "destination_ip_unroutable"),
+            (connect(Errno::NETUNREACH), "destination_ip_unroutable"),
+            (connect(Errno::ACCESS), "destination_unavailable"),
+            (
+                Failure::Connect(ConnectFault::NoAddress),
+                "destination_unavailable",
+            ),
+            (
+                tls(rustls::CertificateError::Expired.into()),
+                "tls_certificate_error",
+            ),
+            (
+                tls(rustls::CertificateError::UnknownIssuer.into()),
+                "tls_certificate_error",
+            ),
+            (
+                tls(rustls::Error::AlertReceived(AlertDescription::AccessDenied)),
+                "tls_alert_received",
+            ),
+            (tls(rustls::Error::DecryptError), "tls_protocol_error"),
+            (Failure::Tls(TlsFault::Closed), "tls_protocol_error"),
+            (
+                Failure::Timeout(Timeout::Connect(second)),
+                "connection_timeout",
+            ),
+            (
+                Failure::Timeout(Timeout::Head(second)),
+                "http_response_timeout",
+            ),
+            (
+                Failure::Timeout(Timeout::Request(second)),
+                "http_response_timeout",
+            ),
+            (
+                Failure::Timeout(Timeout::Read(second)),
+                "connection_read_timeout",
+            ),
+            (Failure::Status(503), "destination_unavailable"),
+            (
+                Failure::Internal("no thread".to_owned()),
+                "proxy_internal_error",
+            ),
+        ];
+        for (failure, wanted) in table {
+            assert_eq!(failure.error_type(), wanted, "{failure:?}");
+        }
+        let table = [
+            (
+                ExchangeFault::Io(os(Errno::CONNRESET)),
+                "connection_terminated",
+            ),
+            (ExchangeFault::NoAnswer, "connection_terminated"),
+            (ExchangeFault::NoCloseNotify, "connection_terminated"),
+            (ExchangeFault::RequestCut, "connection_terminated"),
+            (ExchangeFault::HeadCut, "http_response_incomplete"),
+            (ExchangeFault::BodyCut, "http_response_incomplete"),
+            (
+                ExchangeFault::HeadTooLarge(65535),
+                "http_response_header_section_size",
+            ),
+            (
+                ExchangeFault::UnknownCoding,
+                "http_response_transfer_coding",
+            ),
+            (
+                ExchangeFault::Chunks("a chunk without a size"),
+                "http_response_transfer_coding",
+            ),
+            (ExchangeFault::UnwantedUpgrade(101), "http_protocol_error"),
+        ];
+        for (fault, wanted) in table {
+            assert_eq!(Failure::Broken(fault).error_type(), wanted);
+        }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use super::control::Control;
-use super::failure::{Failure, Timeout};
+use super::failure::{DnsFault, Failure, Timeout};
 use crate::util::io_error::describe;
 
 /// How often a wait for a look-up looks after the client.
@@ -117,11 +117,16 @@ fn look_up(host: &str, port: u16) -> Lookup {
             // "failed to lookup address information: Name or service not known"
             let text = describe(&error);
             let reason = text.rsplit(": ").next().unwrap_or_default().to_lowercase();
-            Failure::Dns(format!("cannot look up \"{host}\": {reason}"))
+            Failure::Dns(DnsFault::Lookup {
+                host: host.to_owned(),
+                reason,
+            })
         })?
         .collect();
     if addresses.is_empty() {
-        return Err(Failure::Dns(format!("\"{host}\" has no address")));
+        return Err(Failure::Dns(DnsFault::NoAddress {
+            host: host.to_owned(),
+        }));
     }
     Ok(alternate_families(addresses).into())
 }

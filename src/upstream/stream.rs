@@ -14,9 +14,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use super::control::Control;
-use super::failure::Failure;
+use super::failure::{ExchangeFault, Failure, TlsFault};
 use super::tls;
-use crate::util::io_error::describe;
 
 /// What is handed to TLS at once, in bytes.
 const TLS_BUFFER: usize = 64 * 1024;
@@ -78,9 +77,7 @@ impl Stream {
             match result {
                 Ok(0) if wanted == PollFlags::IN => {
                     control.check()?;
-                    return Err(Failure::Tls(
-                        "connection closed during the TLS handshake".to_owned(),
-                    ));
+                    return Err(Failure::Tls(TlsFault::Closed));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -89,10 +86,7 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     control.check()?;
-                    return Err(Failure::Tls(format!(
-                        "{} during the TLS handshake",
-                        describe(&error)
-                    )));
+                    return Err(Failure::Tls(TlsFault::Io((&error).into())));
                 }
             }
             if let Err(error) = session.process_new_packets() {
@@ -149,8 +143,7 @@ impl Stream {
             match session.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    let reason = "connection closed early (TLS without close_notify)";
-                    return Err(Failure::Broken(reason.to_owned()).into_io());
+                    return Err(Failure::Broken(ExchangeFault::NoCloseNotify).into_io());
                 }
                 result => return result,
             }

@@ -14,7 +14,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::failure::Failure;
+use super::failure::{CertificateFault, Failure, TlsFault};
 
 /// Trusts the bundled roots (Mozilla's) and `extra` ones, and shows `identity` where it is
 /// asked for one. TLS 1.2 and 1.3, HTTP/1.1.
@@ -126,36 +126,32 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// TLS errors in the words of somebody who has to mend a certificate.
+/// What an error of TLS says about the endpoint.
 #[must_use]
 pub fn failure(error: &rustls::Error) -> Failure {
-    use rustls::Error::{AlertReceived, InvalidCertificate};
-    let reason = match error {
-        InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "the endpoint's certificate has expired".to_owned()
-        }
-        InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => "the endpoint's certificate is not valid yet".to_owned(),
-        InvalidCertificate(CertificateError::NotValidForNameContext { expected, .. }) => {
-            let name = expected.to_str();
-            format!("the endpoint's certificate is not valid for {name}")
-        }
-        InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_)) => {
-            "the endpoint's certificate is from an unknown authority (-ca-file adds one)".to_owned()
-        }
-        InvalidCertificate(CertificateError::Revoked) => {
-            "the endpoint's certificate has been revoked".to_owned()
-        }
-        InvalidCertificate(other) => format!("the endpoint's certificate is not valid: {other}"),
-        AlertReceived(alert) => format!("TLS refused by the endpoint: {}", refusal(*alert)),
-        other => format!("TLS: {other}"),
-    };
-    Failure::Tls(reason)
+    Failure::Tls(match error {
+        rustls::Error::InvalidCertificate(error) => TlsFault::Certificate(certificate_fault(error)),
+        rustls::Error::AlertReceived(alert) => TlsFault::Alert(*alert),
+        other => TlsFault::Other(other.to_string()),
+    })
+}
+
+fn certificate_fault(error: &CertificateError) -> CertificateFault {
+    use CertificateError as Error;
+    match error {
+        Error::Expired | Error::ExpiredContext { .. } => CertificateFault::Expired,
+        Error::NotValidYet | Error::NotValidYetContext { .. } => CertificateFault::NotValidYet,
+        Error::NotValidForNameContext { expected, .. } => CertificateFault::OtherName {
+            expected: expected.to_str().into_owned(),
+        },
+        Error::UnknownIssuer | Error::Other(_) => CertificateFault::UnknownAuthority,
+        Error::Revoked => CertificateFault::Revoked,
+        other => CertificateFault::Other(other.to_string()),
+    }
 }
 
 /// What an endpoint's alert is about: mostly the client certificate.
-fn refusal(alert: AlertDescription) -> String {
+pub(super) fn refusal(alert: AlertDescription) -> String {
     use AlertDescription as Alert;
     match alert {
         Alert::CertificateRequired => {
@@ -228,7 +224,7 @@ mod tests {
         ];
         for (alert, wanted) in table {
             let failure = failure(&rustls::Error::AlertReceived(alert));
-            assert_eq!(failure, Failure::Tls(wanted.to_owned()));
+            assert_eq!(failure.to_string(), wanted);
         }
     }
 }
