@@ -33,10 +33,10 @@ use self::run::{Attempt, Ended, Mark, Queue, Run};
 use self::serial::Serial;
 use self::trail::Trail;
 use crate::config::{CooldownConfig, HedgeAfter, Mode, OnExhausted, Order, TerminalSet};
+use crate::logging::escaped;
 use crate::upstream::control::RequestCancellation;
 use crate::upstream::endpoint::{Answer, Endpoint, Outgoing};
 use crate::upstream::failure::{Failure, Timeout};
-use crate::logging::escaped;
 
 /// How requests are put to endpoints.
 #[derive(Debug)]

@@ -223,7 +223,9 @@ impl Session {
         let mut received = self.received.receive(socket, HEAD_READ, flags);
         if received == Ok(0) && self.front.table().is_stopping() {
             // The end is our own: a request may have arrived after it.
-            received = self.received.receive(socket, HEAD_READ, RecvFlags::DONTWAIT);
+            received = self
+                .received
+                .receive(socket, HEAD_READ, RecvFlags::DONTWAIT);
         }
         match received {
             Ok(1..) => {}

@@ -1,9 +1,12 @@
 //! An endpoint's response head, and how its body reaches the client.
 
-use super::header::{Headers, Line, Span};
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use super::header::{Headers, Line, Span, trim};
 use super::request::Version;
 
-/// The most header lines of a response: ureq takes no more.
+/// The most header lines of a response.
 const MAX_LINES: usize = 128;
 
 /// An endpoint's response head.
@@ -31,6 +34,74 @@ impl ResponseHead {
             headers,
             added: Headers::new(),
         }
+    }
+
+    /// How long the body is that follows this head (RFC 9112 6.3), as an answer to a HEAD or
+    /// to another request.
+    ///
+    /// # Errors
+    /// The body's end would be in doubt.
+    pub fn body_length(&self, is_head: bool) -> Result<BodyLength, HeadFault> {
+        let length = self.content_length()?;
+        let coded = self.is_coded()?;
+        Ok(if is_head || matches!(self.status, 204 | 304) {
+            BodyLength::Bodiless
+        } else if coded {
+            BodyLength::Unknown
+        } else {
+            length.map_or(BodyLength::Unknown, BodyLength::Known)
+        })
+    }
+
+    /// Whether there is a transfer coding; the only one that is accepted is `chunked`.
+    pub fn is_coded(&self) -> Result<bool, HeadFault> {
+        // RFC 2616 had `identity`, which is none.
+        let mut codings = self
+            .headers
+            .elements("Transfer-Encoding")
+            .filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+        let Some(first) = codings.next() else {
+            return Ok(false);
+        };
+        // Nothing but chunked was offered (`TE` is never sent): RFC 9112 7.4.
+        if codings.next().is_some() || !first.eq_ignore_ascii_case(b"chunked") {
+            return Err(HeadFault::Coding);
+        }
+        // RFC 9112 6.1: its end is in doubt.
+        if self.version == Version::Http10 {
+            return Err(HeadFault::CodingInHttp10);
+        }
+        Ok(true)
+    }
+
+    /// RFC 9110 8.6: the same number may be repeated.
+    fn content_length(&self) -> Result<Option<u64>, HeadFault> {
+        let mut length = None;
+        for value in self.headers.all("Content-Length") {
+            for number in value.split(|byte| *byte == b',').map(trim) {
+                let digits = std::str::from_utf8(number)
+                    .ok()
+                    .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+                let number = digits
+                    .and_then(|digits| digits.parse().ok())
+                    .ok_or(HeadFault::Length)?;
+                if length.is_some_and(|length| length != number) {
+                    return Err(HeadFault::Lengths);
+                }
+                length = Some(number);
+            }
+        }
+        Ok(length)
+    }
+
+    /// Whether the connection outlives this answer (RFC 9112 9.3).
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        let has = |option: &[u8]| {
+            let mut options = self.headers.elements("Connection");
+            options.any(|element| element.eq_ignore_ascii_case(option))
+        };
+        !has(b"close") && (self.version == Version::Http11 || has(b"keep-alive"))
     }
 
     /// The endpoint's reason phrase, byte for byte; may be empty.
@@ -77,32 +148,72 @@ impl BodyFraming {
     }
 }
 
-/// A complete head with at most 128 lines, as httparse and thus ureq understands it; `None` if
-/// it is something else.
-#[must_use]
-pub fn parse_head(bytes: &[u8]) -> Option<ResponseHead> {
-    let mut room = [httparse::EMPTY_HEADER; MAX_LINES];
-    let mut head = httparse::Response::new(&mut room);
-    let Ok(httparse::Status::Complete(length)) = head.parse(bytes) else {
-        return None;
+/// Parses the head at the start of `bytes`, which has at most 128 lines; returns it with its
+/// length in bytes, the empty line included. `None`: it is not complete yet.
+///
+/// A blank between a name and its colon is dropped (RFC 9112 5.1).
+pub fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, HeadFault> {
+    let mut room = [const { MaybeUninit::uninit() }; MAX_LINES];
+    let mut head = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default()
+        .allow_spaces_after_header_name_in_responses(true)
+        .parse_response_with_uninit_headers(&mut head, bytes, &mut room)
+        .map_err(HeadFault::Syntax)?;
+    let httparse::Status::Complete(length) = parsed else {
+        return Ok(None);
     };
-    let text = bytes.get(..length)?;
-    let lines = head.headers.iter().map(|line| {
-        Some(Line {
-            name: Span::of(line.name.as_bytes(), text)?,
-            value: Span::of(line.value, text)?,
+    let parts = || {
+        let text = bytes.get(..length)?;
+        let lines = head.headers.iter().map(|line| {
+            Some(Line {
+                name: Span::of(line.name.as_bytes(), text)?,
+                value: Span::of(line.value, text)?,
+            })
+        });
+        Some(ResponseHead {
+            status: head.code?,
+            version: match head.version? {
+                0 => Version::Http10,
+                _ => Version::Http11,
+            },
+            reason: Span::of(reason(text), text)?,
+            headers: Headers::from_parts(text.to_vec(), lines.collect::<Option<_>>()?),
+            added: Headers::new(),
         })
-    });
-    Some(ResponseHead {
-        status: head.code?,
-        version: match head.version? {
-            0 => Version::Http10,
-            _ => Version::Http11,
-        },
-        reason: Span::of(reason(text), text)?,
-        headers: Headers::from_parts(text.to_vec(), lines.collect::<Option<_>>()?),
-        added: Headers::new(),
-    })
+    };
+    // A complete head has all of its parts.
+    let head = parts().ok_or(HeadFault::Syntax(httparse::Error::Status))?;
+    if head.status < 100 {
+        return Err(HeadFault::Syntax(httparse::Error::Status));
+    }
+    Ok(Some((head, length)))
+}
+
+/// What is wrong with a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadFault {
+    /// It does not follow the grammar.
+    Syntax(httparse::Error),
+    /// A `Content-Length` is no number.
+    Length,
+    /// Two `Content-Length` differ.
+    Lengths,
+    /// A transfer coding that was not offered.
+    Coding,
+    /// A transfer coding in an HTTP/1.0 answer.
+    CodingInHttp10,
+}
+
+impl fmt::Display for HeadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(error) => write!(f, "no valid HTTP answer: {error}"),
+            Self::Length => f.write_str("no valid HTTP answer: malformed content-length"),
+            Self::Lengths => f.write_str("no valid HTTP answer: more than one content-length"),
+            Self::Coding => f.write_str("unknown transfer coding"),
+            Self::CodingInHttp10 => f.write_str("transfer coding in an HTTP/1.0 answer"),
+        }
+    }
 }
 
 /// The reason phrase, byte for byte: httparse returns it only where it is ASCII.
@@ -120,6 +231,10 @@ fn reason(head: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
+    fn parsed(bytes: &[u8]) -> (ResponseHead, usize) {
+        parse_head(bytes).unwrap().unwrap()
+    }
+
     fn lines(head: &ResponseHead) -> Vec<(&[u8], &[u8])> {
         let lines = head.headers.iter();
         lines.map(|line| (line.name, line.value)).collect()
@@ -127,10 +242,9 @@ mod tests {
 
     #[test]
     fn parses_status_reason_and_lines_byte_for_byte() {
-        let head = parse_head(
+        let (head, _) = parsed(
             b"HTTP/1.1 404 Not \xe9 Found \r\nX-A: \xff b\t\r\nset-cookie: 1\r\nSet-Cookie:\r\n\r\nbody",
-        )
-        .unwrap();
+        );
         assert_eq!((head.status, head.version), (404, Version::Http11));
         assert_eq!(head.reason(), b"Not \xe9 Found");
         assert_eq!(
@@ -151,7 +265,7 @@ mod tests {
             "HTTP/1.0 200\r\n\r\n",
             "\r\nHTTP/1.0 200\n\n",
         ] {
-            let head = parse_head(head.as_bytes()).unwrap();
+            let (head, _) = parsed(head.as_bytes());
             assert_eq!((head.status, head.version), (200, Version::Http10));
             assert_eq!(head.reason(), b"");
             assert!(head.headers.is_empty());
@@ -159,13 +273,110 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_complete_head_is_none() {
+    fn what_is_no_head_is_told_from_one_that_is_not_complete() {
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(129));
-        for head in ["", "HTTP/1.1 200 OK\r\n", "SSH-2.0-x\r\n\r\n", &many] {
-            assert!(parse_head(head.as_bytes()).is_none(), "{head:?}");
+        for head in [
+            "SSH-2.0-x\r\n",
+            "HTTP/1.1 099 X\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA b: c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n A: c\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n: c\r\n\r\n",
+            &many,
+        ] {
+            assert!(parse_head(head.as_bytes()).is_err(), "{head:?}");
+        }
+        for head in [
+            "",
+            "H",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n",
+        ] {
+            assert!(parse_head(head.as_bytes()).unwrap().is_none(), "{head:?}");
         }
         let most = many.replacen("A: b\r\n", "", 1);
-        assert_eq!(parse_head(most.as_bytes()).unwrap().headers.len(), 128);
+        let (head, length) = parsed(most.as_bytes());
+        assert_eq!((head.headers.len(), length), (128, most.len()));
+    }
+
+    #[test]
+    fn a_blank_in_front_of_a_colon_is_dropped() {
+        let (head, _) = parsed(b"HTTP/1.1 200 OK\r\nX-A : b\r\nX-C\t : d\r\n\r\n");
+        assert_eq!(lines(&head), [(&b"X-A"[..], &b"b"[..]), (b"X-C", b"d")]);
+    }
+
+    #[test]
+    fn the_length_of_a_body_is_what_rfc_9112_makes_of_the_head() {
+        use BodyLength::{Bodiless, Known, Unknown};
+        let both = "Transfer-Encoding: chunked\r\nContent-Length: 5";
+        let table = [
+            ("200", "Content-Length: 5", false, Ok(Known(5))),
+            ("200", "Content-Length: 0", false, Ok(Known(0))),
+            ("200", "Content-Length: 5, 5", false, Ok(Known(5))),
+            ("200", "X: y", false, Ok(Unknown)),
+            ("200", "Transfer-Encoding: Chunked", false, Ok(Unknown)),
+            ("200", both, false, Ok(Unknown)),
+            (
+                "200",
+                "Transfer-Encoding: identity\r\nContent-Length: 5",
+                false,
+                Ok(Known(5)),
+            ),
+            ("200", "Content-Length: 5", true, Ok(Bodiless)),
+            ("204", "Content-Length: 5", false, Ok(Bodiless)),
+            ("304", "Content-Length: 5", false, Ok(Bodiless)),
+            ("200", "Content-Length: x", false, Err(HeadFault::Length)),
+            ("200", "Content-Length: x", true, Err(HeadFault::Length)),
+            ("200", "Content-Length: +5", false, Err(HeadFault::Length)),
+            ("200", "Content-Length: 5,", false, Err(HeadFault::Length)),
+            ("200", "Content-Length:", false, Err(HeadFault::Length)),
+            (
+                "200",
+                "Content-Length: 18446744073709551616",
+                false,
+                Err(HeadFault::Length),
+            ),
+            (
+                "200",
+                "Content-Length: 5, 6",
+                false,
+                Err(HeadFault::Lengths),
+            ),
+            (
+                "200",
+                "Content-Length: 5\r\nContent-Length: 6",
+                false,
+                Err(HeadFault::Lengths),
+            ),
+            (
+                "200",
+                "Transfer-Encoding: gzip, chunked",
+                false,
+                Err(HeadFault::Coding),
+            ),
+        ];
+        for (status, headers, is_head, wanted) in table {
+            let head = format!("HTTP/1.1 {status} X\r\n{headers}\r\n\r\n");
+            let (head, _) = parsed(head.as_bytes());
+            assert_eq!(head.body_length(is_head), wanted, "{status} {headers}");
+        }
+        let (old, _) = parsed(b"HTTP/1.0 200 X\r\nTransfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(old.body_length(false), Err(HeadFault::CodingInHttp10));
+    }
+
+    #[test]
+    fn a_connection_outlives_an_answer_by_its_version_unless_told_otherwise() {
+        for (version, connection, wanted) in [
+            ("1.1", "x", true),
+            ("1.1", "x, Close", false),
+            ("1.0", "x", false),
+            ("1.0", "Keep-Alive", true),
+            ("1.0", "keep-alive, close", false),
+        ] {
+            let head = format!("HTTP/{version} 200 X\r\nConnection: {connection}\r\n\r\n");
+            let (head, _) = parsed(head.as_bytes());
+            assert_eq!(head.is_persistent(), wanted, "{version} {connection}");
+        }
     }
 
     #[test]

@@ -110,34 +110,44 @@ impl Connection {
     }
 
     /// Sends what goes without waiting of the call's request.
-    pub(super) fn begin(&mut self) -> Result<(), ureq::Error> {
+    pub(super) fn begin(&mut self) -> Result<(), Failure> {
         self.begin_exchange()?;
-        self.send().map_err(Failure::into_io)?;
+        self.send()?;
         self.answer_due = true;
         Ok(())
     }
 
-    pub(super) fn await_input(&mut self) -> Result<bool, ureq::Error> {
+    /// Waits until there is something to read for ureq; false at the end.
+    pub(super) fn await_input(&mut self) -> Result<bool, Failure> {
         loop {
-            self.buffers.check_chunks().map_err(Failure::into_io)?;
-            let amount = match self.receive().map_err(Failure::into_io)? {
+            self.buffers.check_chunks()?;
+            let amount = match self.receive()? {
                 Received::Bytes(amount) => amount,
+                Received::Stall => return Ok(true),
+                Received::End if self.buffers.holds_a_head() => return Ok(true),
+                Received::End if self.buffers.waits_for_head() => {
+                    let received = with_call(|call| call.trace.received);
+                    return Err(Failure::Broken(if received == Some(true) {
+                        ExchangeFault::HeadCut
+                    } else {
+                        ExchangeFault::NoAnswer
+                    }));
+                }
                 Received::End => {
-                    self.buffers.check_end().map_err(Failure::into_io)?;
+                    self.buffers.check_end()?;
                     return Ok(false);
                 }
-                Received::Stall => return Ok(true),
             };
-            if !self.buffers.waiting_for_head {
-                if self.buffers.append(amount) {
+            if self.buffers.is_body() {
+                if self.buffers.append(amount)? {
                     return Ok(true);
                 }
                 continue;
             }
-            self.buffers.inner.input_appended(amount);
             with_call(|call| call.trace.received = true);
-            self.buffers.skip_interim();
-            if !self.holds_back() {
+            let has_head = self.buffers.append(amount)?;
+            // An answer that has only begun may be a refusal.
+            if !self.holds_back() && has_head {
                 return Ok(true);
             }
         }
@@ -156,20 +166,19 @@ impl Connection {
     }
 
     /// At the first I/O of a call: takes over its request and registers with its control.
-    fn begin_exchange(&mut self) -> Result<(), ureq::Error> {
-        let (control, head, body) = with_call(|call| {
+    fn begin_exchange(&mut self) -> Result<(), Failure> {
+        let (control, head, body, is_head) = with_call(|call| {
             call.trace.pooled = self.used;
             (
                 Arc::clone(&call.control),
                 std::mem::take(&mut call.head),
                 call.body.clone(),
+                call.is_head,
             )
         })
         .ok_or_else(outside_a_call)?;
         if self.control.is_none() {
-            control
-                .register(self.stream.socket())
-                .map_err(Failure::into_io)?;
+            control.register(self.stream.socket())?;
             self.control = Some(control);
         }
         self.used = true;
@@ -180,15 +189,12 @@ impl Connection {
             piece: 0..0,
             taken: Instant::now(),
         });
-        self.buffers.waiting_for_head = true;
-        self.buffers.chunks = None;
+        self.buffers.begin_answer(is_head);
         Ok(())
     }
 
     fn control(&self) -> Result<&Arc<Control>, Failure> {
-        self.control
-            .as_ref()
-            .ok_or_else(|| Failure::Internal("a connection is used outside a call".to_owned()))
+        self.control.as_ref().ok_or_else(outside_a_call)
     }
 
     fn release(&mut self) {
@@ -254,11 +260,6 @@ impl Connection {
         self.pending.is_some()
     }
 
-    /// Whether the head of the answer is here, and ureq has not taken it yet.
-    fn holds_a_head(&self) -> bool {
-        self.buffers.holds_a_head()
-    }
-
     /// Reads into the input buffer, and sends what is left of the request meanwhile.
     fn receive(&mut self) -> Result<Received, Failure> {
         let control = Arc::clone(self.control()?);
@@ -268,7 +269,7 @@ impl Connection {
         if std::mem::take(&mut self.answer_due) && self.pending.is_none() && !self.stream.is_tls() {
             control.wait(self.stream.socket(), PollFlags::IN)?;
         }
-        let held_back = self.pending.is_some() && self.holds_a_head();
+        let held_back = self.pending.is_some() && self.buffers.holds_a_head();
         let end = loop {
             let sending = self.send()?;
             match self.stream.read(self.buffers.inner.input_append_buf()) {
@@ -308,8 +309,8 @@ impl Connection {
         // more than that the request was not taken.
         let says_why = matches!(end, Err(Failure::Tls(_)));
         match &self.sending_ended {
-            Some(_) if self.holds_a_head() => Ok(Received::End),
-            Some(failure) if self.buffers.waiting_for_head && !says_why => Err(failure.clone()),
+            Some(_) if self.buffers.holds_a_head() => Ok(Received::End),
+            Some(failure) if self.buffers.waits_for_head() && !says_why => Err(failure.clone()),
             _ => end.map(|()| Received::End),
         }
     }

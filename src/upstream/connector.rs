@@ -56,7 +56,7 @@ impl Connector for EndpointConnector {
         _: Option<()>,
     ) -> Result<Option<Lease>, ureq::Error> {
         let call = with_call(|call| (Arc::clone(&call.control), call.fresh));
-        let (control, fresh) = call.ok_or_else(outside_a_call)?;
+        let (control, fresh) = call.ok_or_else(|| outside_a_call().into_io())?;
         let pooled = if fresh { None } else { self.pooled() };
         let connection = match pooled {
             Some(connection) => connection,

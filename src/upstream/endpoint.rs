@@ -13,7 +13,6 @@ use rustls::pki_types::ServerName;
 use ureq::Agent;
 use ureq::http::Uri;
 
-use super::capture::MAX_ANSWER_HEAD;
 use super::connection::Connection;
 use super::connector::{EndpointConnector, Pool};
 use super::control::{Control, Limit};
@@ -24,8 +23,8 @@ use super::stream::Tls;
 use super::transport::{self, Call, CallTrace, NoResolver};
 use crate::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, HostRule};
-use crate::http::request::{RequestHead, Version};
-use crate::http::response::{BodyLength, ResponseHead, parse_head};
+use crate::http::request::RequestHead;
+use crate::http::response::{BodyLength, ResponseHead};
 use crate::util::body::Body;
 
 /// How long a connection is kept that is not used.
@@ -130,7 +129,6 @@ impl Endpoint {
             .user_agent("")
             .accept("")
             .accept_encoding("")
-            .max_response_header_size(MAX_ANSWER_HEAD)
             .max_idle_connections(0)
             .build();
         Ok(Self {
@@ -159,8 +157,8 @@ impl Endpoint {
             (result, trace) = self.call(request, control, true);
             trace.sent |= sent;
         }
-        let outcome = result.and_then(|response| answer(response, &trace, request));
-        (outcome, trace.sent)
+        let sent = trace.sent;
+        (result.and_then(|response| answer(response, trace)), sent)
     }
 
     /// When the first idle connection expires, if there is one.
@@ -181,27 +179,19 @@ impl Endpoint {
         control: &Arc<Control>,
         fresh: bool,
     ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, CallTrace) {
-        let is_head = request.head.is_head();
         let call = Call {
             control: Arc::clone(control),
             head: forward::request_head(request.head, &self.url, self.host, request.body.length()),
             body: request.body.clone(),
-            has_chunks: if is_head { |_| false } else { has_chunks },
+            is_head: request.head.is_head(),
             fresh,
             trace: CallTrace::default(),
         };
-        let (result, trace) = transport::run(call, || {
-            let origin = self.origin.clone();
-            if is_head {
-                self.agent.head(origin).call()
-            } else {
-                self.agent.get(origin).call()
-            }
-        });
+        let (result, trace) = transport::run(call, || self.agent.get(self.origin.clone()).call());
         let trace = trace.unwrap_or_default();
         let result = result.map_err(|error| match control.check() {
             Err(cancelled) => cancelled,
-            Ok(()) => failure(error, &trace),
+            Ok(()) => failure(error),
         });
         (result, trace)
     }
@@ -296,92 +286,22 @@ impl Answer {
 }
 
 /// The answer as the endpoint wrote it, with the body as ureq understood it.
-fn answer(
-    response: ureq::http::Response<ureq::Body>,
-    trace: &CallTrace,
-    request: Outgoing<'_>,
-) -> Outcome {
-    let head = trace
+fn answer(response: ureq::http::Response<ureq::Body>, trace: CallTrace) -> Outcome {
+    let (head, length) = trace
         .head
-        .as_deref()
-        .and_then(parse_head)
         .ok_or_else(|| Failure::Internal("the answer's head was lost".to_owned()))?;
-    if head.status < 200 {
-        // RFC 9110 15.2.2: only as an answer to `Upgrade`, which is never sent.
-        return Err(Failure::Broken(ExchangeFault::UnwantedUpgrade(head.status)));
-    }
-    check_codings(&head)?;
     Ok(Answer {
-        length: body_length(&head, request),
         head,
+        length,
         body_begun: trace.body_begun,
         body: Source::Endpoint(response.into_body().into_reader()),
     })
 }
 
-/// Refuses codings that make the body's end doubtful.
-fn check_codings(head: &ResponseHead) -> Result<(), Failure> {
-    let mut codings = transfer_codings(head);
-    let Some(first) = codings.next() else {
-        return Ok(());
-    };
-    // Nothing but chunked was offered (`TE` is never sent): RFC 9112 7.4.
-    if codings.next().is_some() || !first.eq_ignore_ascii_case(b"chunked") {
-        return Err(Failure::Broken(ExchangeFault::UnknownCoding));
-    }
-    // RFC 9112 6.1: its end is in doubt.
-    if head.version == Version::Http10 {
-        return Err(Failure::Broken(ExchangeFault::CodingInHttp10));
-    }
-    Ok(())
-}
-
-/// The transfer codings; `identity`, which RFC 2616 had, is none.
-fn transfer_codings(head: &ResponseHead) -> impl Iterator<Item = &[u8]> {
-    head.headers
-        .elements("Transfer-Encoding")
-        .filter(|coding| !coding.eq_ignore_ascii_case(b"identity"))
-}
-
-/// Whether a chunked body follows this head, if it is not the answer to a HEAD.
-fn has_chunks(head: &[u8]) -> bool {
-    parse_head(head).is_some_and(|head| {
-        !matches!(head.status, 204 | 304) && transfer_codings(&head).next().is_some()
-    })
-}
-
-/// RFC 9112 6.3. ureq goes by the same rules, and has refused what contradicts itself.
-fn body_length(head: &ResponseHead, request: Outgoing<'_>) -> BodyLength {
-    if request.head.is_head() || matches!(head.status, 204 | 304) {
-        return BodyLength::Bodiless;
-    }
-    if transfer_codings(head).next().is_some() {
-        return BodyLength::Unknown;
-    }
-    head.headers
-        .elements("Content-Length")
-        .next()
-        .and_then(|length| std::str::from_utf8(length).ok()?.parse().ok())
-        .map_or(BodyLength::Unknown, BodyLength::Known)
-}
-
 /// What an error of ureq means here.
-fn failure(error: ureq::Error, trace: &CallTrace) -> Failure {
+fn failure(error: ureq::Error) -> Failure {
     match error {
-        ureq::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Failure::Broken(if trace.received {
-                ExchangeFault::HeadCut
-            } else {
-                ExchangeFault::NoAnswer
-            })
-        }
         ureq::Error::Io(error) => Failure::from_io(&error),
-        ureq::Error::LargeResponseHeader(..) => {
-            Failure::Broken(ExchangeFault::HeadTooLarge(MAX_ANSWER_HEAD))
-        }
-        ureq::Error::Protocol(ureq_proto_error) => {
-            Failure::Broken(ExchangeFault::NotHttp(ureq_proto_error.to_string()))
-        }
         other => Failure::Internal(other.to_string()),
     }
 }
@@ -390,6 +310,7 @@ fn failure(error: ureq::Error, trace: &CallTrace) -> Failure {
 mod tests {
     use super::*;
     use crate::http::header::Headers;
+    use crate::http::request::Version;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::thread;
@@ -534,46 +455,5 @@ mod tests {
         stream.set_nonblocking(true).unwrap();
         let error = (&stream).read(&mut body).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-    }
-
-    #[test]
-    fn the_length_of_a_body_is_what_rfc_9112_makes_of_the_head() {
-        use BodyLength::{Bodiless, Known, Unknown};
-        let table = [
-            ("GET", "200", "Content-Length: 5", Known(5)),
-            ("GET", "200", "Content-Length: 0", Known(0)),
-            ("GET", "200", "Content-Length: 5, 5", Known(5)),
-            ("GET", "200", "X: y", Unknown),
-            ("GET", "200", "Transfer-Encoding: chunked", Unknown),
-            (
-                "GET",
-                "200",
-                "Transfer-Encoding: chunked\r\nContent-Length: 5",
-                Unknown,
-            ),
-            (
-                "GET",
-                "200",
-                "Transfer-Encoding: identity\r\nContent-Length: 5",
-                Known(5),
-            ),
-            ("HEAD", "200", "Content-Length: 5", Bodiless),
-            ("GET", "204", "Content-Length: 5", Bodiless),
-            ("GET", "304", "Content-Length: 5", Bodiless),
-        ];
-        for (method, status, headers, wanted) in table {
-            let head = format!("HTTP/1.1 {status} X\r\n{headers}\r\n\r\n");
-            let head = parse_head(head.as_bytes()).unwrap();
-            let outgoing = Outgoing {
-                head: &request(method),
-                body: &Body::None,
-                once: false,
-            };
-            assert_eq!(
-                body_length(&head, outgoing),
-                wanted,
-                "{method} {status} {headers}"
-            );
-        }
     }
 }

@@ -15,6 +15,7 @@ use rustls::AlertDescription;
 
 use super::tls;
 use crate::go_duration::GoDuration;
+use crate::http::response::HeadFault;
 use crate::util::io_error::describe;
 
 /// What became of an attempt that gave no usable answer.
@@ -118,14 +119,10 @@ pub enum ExchangeFault {
     AnsweredEarly,
     /// The answer's head is larger than this, in bytes.
     HeadTooLarge(usize),
-    /// The answer's head is malformed: in which way.
-    NotHttp(String),
+    /// The answer's head is malformed, or leaves the end of its body in doubt.
+    Head(HeadFault),
     /// A 1xx answer that only an upgrade can have.
     UnwantedUpgrade(u16),
-    /// A transfer coding that was not offered.
-    UnknownCoding,
-    /// A transfer coding in an HTTP/1.0 answer.
-    CodingInHttp10,
     /// The chunked coding of the body is malformed: in which way.
     Chunks(&'static str),
 }
@@ -236,12 +233,10 @@ impl ExchangeFault {
             }
             Self::HeadCut | Self::BodyCut => "http_response_incomplete",
             Self::HeadTooLarge(_) => "http_response_header_section_size",
-            Self::UnknownCoding | Self::CodingInHttp10 | Self::Chunks(_) => {
+            Self::Head(HeadFault::Coding | HeadFault::CodingInHttp10) | Self::Chunks(_) => {
                 "http_response_transfer_coding"
             }
-            Self::AnsweredEarly | Self::NotHttp(_) | Self::UnwantedUpgrade(_) => {
-                "http_protocol_error"
-            }
+            Self::AnsweredEarly | Self::Head(_) | Self::UnwantedUpgrade(_) => "http_protocol_error",
         }
     }
 }
@@ -323,12 +318,10 @@ impl fmt::Display for ExchangeFault {
             Self::HeadTooLarge(limit) => {
                 write!(f, "the answer's head is larger than {limit} bytes")
             }
-            Self::NotHttp(reason) => write!(f, "no valid HTTP answer: {reason}"),
+            Self::Head(fault) => fault.fmt(f),
             Self::UnwantedUpgrade(status) => {
                 write!(f, "answered {status} though no upgrade was asked for")
             }
-            Self::UnknownCoding => f.write_str("unknown transfer coding"),
-            Self::CodingInHttp10 => f.write_str("transfer coding in an HTTP/1.0 answer"),
             Self::Chunks(reason) => f.write_str(reason),
         }
     }
@@ -399,7 +392,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let os = |errno: Errno| IoFault::from(&io::Error::from(errno));
         let connect = |errno| Failure::Connect(ConnectFault::Io(os(errno)));
-        let tls = |error: rustls::Error| crate::upstream::tls::failure(&error);
+        let tls_failure = |error: rustls::Error| tls::failure(&error);
         let host = || "h".to_owned();
         let table = [
             (
@@ -415,18 +408,21 @@ mod tests {
                 "destination_unavailable",
             ),
             (
-                tls(rustls::CertificateError::Expired.into()),
+                tls_failure(rustls::CertificateError::Expired.into()),
                 "tls_certificate_error",
             ),
             (
-                tls(rustls::CertificateError::UnknownIssuer.into()),
+                tls_failure(rustls::CertificateError::UnknownIssuer.into()),
                 "tls_certificate_error",
             ),
             (
-                tls(rustls::Error::AlertReceived(AlertDescription::AccessDenied)),
+                tls_failure(rustls::Error::AlertReceived(AlertDescription::AccessDenied)),
                 "tls_alert_received",
             ),
-            (tls(rustls::Error::DecryptError), "tls_protocol_error"),
+            (
+                tls_failure(rustls::Error::DecryptError),
+                "tls_protocol_error",
+            ),
             (Failure::Tls(TlsFault::Closed), "tls_protocol_error"),
             (
                 Failure::Timeout(Timeout::Connect(second)),
@@ -468,12 +464,16 @@ mod tests {
                 "http_response_header_section_size",
             ),
             (
-                ExchangeFault::UnknownCoding,
+                ExchangeFault::Head(HeadFault::Coding),
                 "http_response_transfer_coding",
             ),
             (
                 ExchangeFault::Chunks("a chunk without a size"),
                 "http_response_transfer_coding",
+            ),
+            (
+                ExchangeFault::Head(HeadFault::Lengths),
+                "http_protocol_error",
             ),
             (ExchangeFault::UnwantedUpgrade(101), "http_protocol_error"),
         ];

@@ -1,9 +1,10 @@
 //! The ureq transport: what a call of ureq and the connection below tell each other.
 //!
-//! ureq does the calling: message framing, parsing. Underneath:
+//! ureq does the calling and decodes the body. Underneath:
 //!
 //! - **Heads as they are.** The request's head is written by [`crate::http::forward`] and put
-//!   in the place of ureq's, the answer's head is kept as it came (see [`Call`]).
+//!   in the place of ureq's; the answer's head is parsed here, and ureq gets a short one that
+//!   says how long the body is (see [`super::capture`]).
 //! - **Pooling.** For each call ureq asks its connector for a connection and gets a
 //!   [`Lease`] of one from the endpoint's pool, or of a new one. A connection
 //!   goes back when ureq has read its answer to the end and would pool it; ureq is told
@@ -21,6 +22,7 @@ use super::connection::Connection;
 use super::connector::Pool;
 use super::control::Control;
 use super::failure::Failure;
+use crate::http::response::{BodyLength, ResponseHead};
 use crate::util::body::Body;
 
 /// What one call and its transport tell each other, past ureq.
@@ -32,8 +34,8 @@ pub struct Call {
     pub head: Vec<u8>,
     /// What follows the head.
     pub body: Body,
-    /// Tells from an answer's head whether a chunked body follows.
-    pub has_chunks: fn(&[u8]) -> bool,
+    /// The request is a HEAD: whatever the answer's head says, no body follows.
+    pub is_head: bool,
     /// Dial; do not take a connection from the pool.
     pub fresh: bool,
     /// What came of it.
@@ -50,8 +52,8 @@ pub struct CallTrace {
     pub sent: bool,
     /// At least one byte of an answer was received.
     pub received: bool,
-    /// The head of the final answer, as it came, with the empty line.
-    pub head: Option<Vec<u8>>,
+    /// The head of the final answer, as it came, and how long its body is.
+    pub head: Option<(ResponseHead, BodyLength)>,
     /// The beginning of the body came together with the head.
     pub body_begun: bool,
 }
@@ -108,7 +110,9 @@ impl Lease {
     }
 
     fn connection(&mut self) -> Result<&mut Connection, ureq::Error> {
-        self.connection.as_deref_mut().ok_or_else(outside_a_call)
+        self.connection
+            .as_deref_mut()
+            .ok_or_else(|| outside_a_call().into_io().into())
     }
 }
 
@@ -122,11 +126,11 @@ impl Transport for Lease {
 
     /// `_amount` is that of ureq's head: it is small, so it comes whole and alone.
     fn transmit_output(&mut self, _amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
-        self.connection()?.begin()
+        Ok(self.connection()?.begin().map_err(Failure::into_io)?)
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
-        self.connection()?.await_input()
+        Ok(self.connection()?.await_input().map_err(Failure::into_io)?)
     }
 
     /// ureq asks when the exchange has ended in good order, with no input left over, and
@@ -153,8 +157,6 @@ impl fmt::Debug for Lease {
     }
 }
 
-pub(super) fn outside_a_call() -> ureq::Error {
+pub(super) fn outside_a_call() -> Failure {
     Failure::Internal("a connection is used outside a call".to_owned())
-        .into_io()
-        .into()
 }
