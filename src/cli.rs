@@ -174,6 +174,13 @@ pub const PROXY: Program = Program {
                    answer",
         },
         Flag {
+            name: "renew-after",
+            value: "DURATION",
+            default: "1m",
+            help: "use a connection to an endpoint for no longer than this, so that a name that \
+                   has moved is followed; 0: never renew",
+        },
+        Flag {
             name: "keep-host",
             value: "",
             default: "false",
@@ -390,6 +397,10 @@ pub struct Args {
     /// limit for all attempts of a request until the head of an answer
     #[argh(option, default = "Duration::from_secs(60)", from_str_fn(timeout))]
     pub request_timeout: Duration,
+
+    /// longest use of a connection to an endpoint
+    #[argh(option, default = "GoDuration::from(Duration::from_secs(60))")]
+    pub renew_after: GoDuration,
 
     /// the client's Host instead of the endpoint's
     #[argh(option, default = "false", from_str_fn(boolean))]
@@ -1265,7 +1276,7 @@ mod tests {
             .map(|flag| format!("-{}={}", flag.name, flag.default))
             .collect();
         assert_eq!(args(&explicit.join(" ")), args(""));
-        assert_eq!(explicit.len(), 31);
+        assert_eq!(explicit.len(), 32);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Config {
     pub stop_after: Option<Duration>,
     /// Limit for connecting to an endpoint; not zero.
     pub connect_timeout: Duration,
+    /// How long a connection to an endpoint is used at most.
+    pub renew_after: Option<Duration>,
     /// Limit for one attempt until the head of its answer, then for each read; not zero.
     pub per_try_timeout: Duration,
     /// Limit for all attempts of a request until the head of an answer; not zero.
@@ -174,6 +176,7 @@ impl Config {
             },
             stop_after: args.stop_after.positive(),
             connect_timeout: args.connect_timeout,
+            renew_after: args.renew_after.positive(),
             per_try_timeout: args.per_try_timeout,
             request_timeout: args.request_timeout,
             host: if args.keep_host {
@@ -462,6 +465,7 @@ mod tests {
             "-connect-timeout=1s",
             "-per-try-timeout=2s",
             "-request-timeout=3s",
+            "-renew-after=4s",
             "-keep-host",
         ])
         .unwrap();
@@ -488,6 +492,7 @@ mod tests {
         assert_eq!(config.connect_timeout, Duration::from_secs(1));
         assert_eq!(config.per_try_timeout, Duration::from_secs(2));
         assert_eq!(config.request_timeout, Duration::from_secs(3));
+        assert_eq!(config.renew_after, Some(Duration::from_secs(4)));
         assert_eq!(config.host, HostRule::Client);
         assert!(config.roots.is_empty());
     }

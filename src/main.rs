@@ -186,6 +186,7 @@ fn endpoints(
     let settings = Settings {
         tls: tls::client_config(config.roots.iter().cloned(), config.identity.clone())?,
         connect_timeout: config.connect_timeout,
+        renew_after: config.renew_after,
         host: config.host,
         idle_connections: limits.workers.min(limits.max_connections),
         idle_monitor: Arc::clone(idle_monitor),

@@ -44,6 +44,8 @@ pub struct Connection {
     buffers: HeadCapture,
     /// The attempt that uses the connection; none while it is in the pool.
     control: Option<Arc<Control>>,
+    /// From then on it is used for no new exchange.
+    renew_at: Option<Instant>,
     /// Whether an exchange has begun on it.
     used: bool,
     /// What is left of the request to be sent.
@@ -82,12 +84,18 @@ impl PendingRequest {
 }
 
 impl Connection {
-    /// A new one on a connected, non-blocking socket that is registered with `control`.
-    pub(super) fn new(socket: Arc<TcpStream>, control: Arc<Control>) -> Self {
+    /// A new one on a connected, non-blocking socket that is registered with `control`. It is
+    /// used for no new exchange from `renew_at` on.
+    pub(super) fn new(
+        socket: Arc<TcpStream>,
+        control: Arc<Control>,
+        renew_at: Option<Instant>,
+    ) -> Self {
         Self {
             stream: Stream::new(socket),
             buffers: HeadCapture::new(),
             control: Some(control),
+            renew_at,
             used: false,
             pending: None,
             sending_ended: None,
@@ -103,6 +111,11 @@ impl Connection {
 
     pub(super) fn buffers(&mut self) -> &mut HeadCapture {
         &mut self.buffers
+    }
+
+    /// Whether it is time to dial a new one instead.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.renew_at.is_some_and(|at| at <= now)
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -162,7 +175,7 @@ impl Connection {
         control.release(self.stream.socket());
         // A cancel before the release has shut the socket down; a later one does not.
         let whole = sent.is_ok() && self.pending.is_none() && self.sending_ended.is_none();
-        whole && self.end.is_none() && control.check().is_ok()
+        whole && self.end.is_none() && !self.is_due(Instant::now()) && control.check().is_ok()
     }
 
     /// At the first I/O of a call: takes over its request and registers with its control.

@@ -11,6 +11,7 @@
 //! be taken for the next one, and an orderly end, after which a request that must not be
 //! repeated would be lost.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -45,6 +46,8 @@ pub struct EndpointConnector {
     pub tls: Option<Tls>,
     /// Name look-up, TCP and TLS handshake together.
     pub connect_timeout: Duration,
+    /// How long a connection is used at most, so that a name that has moved is followed.
+    pub renew_after: Option<Duration>,
 }
 
 impl Connector for EndpointConnector {
@@ -71,7 +74,7 @@ impl EndpointConnector {
     fn pooled(&self) -> Option<Box<Connection>> {
         loop {
             let mut connection = self.pool.take()?;
-            if connection.stream().is_idle() {
+            if !connection.is_due(Instant::now()) && connection.stream().is_idle() {
                 return Some(connection);
             }
         }
@@ -87,7 +90,10 @@ impl EndpointConnector {
         let addresses = self.resolver.resolve(control, until, timeout)?;
         let socket = dial(&addresses, control, until, timeout)?;
         // From here on the connection's drop releases the socket.
-        let mut connection = Connection::new(socket, Arc::clone(control));
+        let renew_at = self
+            .renew_after
+            .map(|after| Instant::now() + jittered(after));
+        let mut connection = Connection::new(socket, Arc::clone(control), renew_at);
         if let Some(tls) = &self.tls {
             control.set_limit(limit);
             connection.stream().handshake(tls, control)?;
@@ -95,6 +101,13 @@ impl EndpointConnector {
         }
         Ok(connection)
     }
+}
+
+/// Up to a tenth less, so that connections that were dialled together are not renewed together.
+fn jittered(span: Duration) -> Duration {
+    // The keys of each one differ.
+    let random = RandomState::new().hash_one(());
+    span - span / 1000 * u32::try_from(random % 100).unwrap_or_default()
 }
 
 /// RFC 8305 section 5: "Connection Attempt Delay".

@@ -51,6 +51,8 @@ pub struct Settings {
     pub tls: Arc<ClientConfig>,
     /// Name look-up, TCP and TLS handshake together.
     pub connect_timeout: Duration,
+    /// How long a connection is used at most.
+    pub renew_after: Option<Duration>,
     /// Whose name they find in `Host`.
     pub host: HostRule,
     /// How many idle connections are kept for each endpoint.
@@ -120,6 +122,7 @@ impl Endpoint {
             resolver: Resolver::new(url.host(), url.port()),
             tls,
             connect_timeout: settings.connect_timeout,
+            renew_after: settings.renew_after,
         };
         let config = Agent::config_builder()
             .proxy(None)
@@ -329,6 +332,7 @@ mod tests {
         let settings = Settings {
             tls: crate::upstream::tls::client_config([], None).unwrap(),
             connect_timeout: PATIENCE,
+            renew_after: None,
             host: HostRule::Endpoint,
             idle_connections: 8,
             idle_monitor: Arc::new(ConnectionMonitor::new(MAX_IDLE)),

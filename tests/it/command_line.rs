@@ -73,6 +73,7 @@ fn help_goes_to_stdout() {
             "connect-timeout",
             "per-try-timeout",
             "request-timeout",
+            "renew-after",
             "ca-file",
             "client-cert",
             "client-key",
@@ -260,6 +261,7 @@ fn values_are_checked() {
         "-connect-timeout",
         "-per-try-timeout",
         "-request-timeout",
+        "-renew-after",
     ] {
         for bad in ["5", "s", "5 s", "five", "5x", ""] {
             mistaken_value(flag, bad, &[]);

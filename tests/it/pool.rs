@@ -135,6 +135,35 @@ fn idle_connections_are_closed_in_time_though_nothing_happens() {
 }
 
 #[test]
+fn a_connection_in_steady_use_is_renewed() {
+    const AFTER: Duration = Duration::from_millis(300);
+    let backend = Backend::always(status(200).body("ok"));
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-renew-after", "300ms")
+        .start();
+    let mut client = proxy.client();
+    let begun = Instant::now();
+    while backend.connections() < 4 {
+        assert!(begun.elapsed() < DEADLINE);
+        assert_eq!(client.get("/").body(), "ok");
+    }
+    // Three have been used up, each for nine tenths of that time at least.
+    assert!(begun.elapsed() > AFTER * 27 / 10, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_connection_in_steady_use_is_kept_where_none_is_renewed() {
+    let backend = Backend::always(status(200).body("ok"));
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-renew-after", "0")
+        .start();
+    for _ in 0..20 {
+        proxy.get_and_settle("/");
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[test]
 fn a_cancelled_loser_returns_no_connection() {
     let asked = Gate::closed();
     let slow = Backend::replies([never(), status(200).body("slow")]);
