@@ -27,6 +27,7 @@ use crate::go_duration::GoDuration;
 use crate::http::local_reply::rejected;
 use crate::http::request::{Persistence, Rejection, RequestHead};
 use crate::util::body::Body;
+use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 use connection::{Connection, End};
 use limits::Patience;
@@ -52,6 +53,8 @@ pub struct ClientRequest {
     pub received_at: Instant,
     /// To be polled by whatever waits on behalf of the client.
     pub watch: ClientWatch,
+    /// What is kept for the client's connection.
+    pub session: Arc<ClientSession>,
 }
 
 /// The way of the answer to the client.

@@ -26,6 +26,7 @@ use super::{ClientRequest, Responder, send_all};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Persistence, Rejection, RequestParser, ValidatedRequest};
 use crate::logging::{canonical, escaped};
+use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 use crate::util::poll::poll_until;
 
@@ -60,6 +61,8 @@ pub(super) struct Session {
     /// accepted. One that still has an address now had one then.
     client: SocketAddr,
     watch: ClientWatch,
+    /// Whatever the other parts keep for this connection.
+    kept: Arc<ClientSession>,
     /// Why the connection is not to be served.
     refused: Option<Rejection>,
     received: Received,
@@ -143,6 +146,7 @@ impl Session {
         let half_close = front.table().limits().half_close;
         Some(Self {
             watch: ClientWatch::new(Arc::clone(connection.socket()), half_close),
+            kept: Arc::default(),
             refused: (!connection.is_admitted()).then(|| Rejection::new(503, TOO_MANY)),
             front: Arc::clone(front),
             connection,
@@ -334,6 +338,7 @@ impl Session {
             client: self.client,
             received_at,
             watch: self.watch.clone(),
+            session: Arc::clone(&self.kept),
         };
         let responder = Responder::new(
             Arc::clone(&self.connection),

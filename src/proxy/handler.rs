@@ -42,6 +42,7 @@ impl Handler for Proxy {
         let outgoing = Outgoing {
             head: &request.head,
             body: &request.body,
+            session: &request.session,
             once: false,
         };
         let exchange = Exchange {

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use ureq::unversioned::transport::Buffers as _;
 
+use super::authentication;
 use super::capture::HeadCapture;
 
 use super::control::Control;
@@ -39,11 +40,14 @@ use crate::util::io_error::describe;
 const STALL: Duration = Duration::from_millis(200);
 
 /// A connection to an endpoint.
+#[allow(clippy::struct_excessive_bools)] // They are independent of each other.
 pub struct Connection {
     stream: Stream,
     buffers: HeadCapture,
     /// The attempt that uses the connection; none while it is in the pool.
     control: Option<Arc<Control>>,
+    /// It is authenticated as one client, by NTLM or Negotiate, or may be soon.
+    is_private: bool,
     /// From then on it is used for no new exchange.
     renew_at: Option<Instant>,
     /// Whether an exchange has begun on it.
@@ -96,6 +100,7 @@ impl Connection {
             buffers: HeadCapture::new(),
             control: Some(control),
             renew_at,
+            is_private: false,
             used: false,
             pending: None,
             sending_ended: None,
@@ -111,6 +116,11 @@ impl Connection {
 
     pub(super) fn buffers(&mut self) -> &mut HeadCapture {
         &mut self.buffers
+    }
+
+    /// Whether it must be given to no other client connection.
+    pub(super) fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// Whether it is time to dial a new one instead.
@@ -159,6 +169,7 @@ impl Connection {
             }
             with_call(|call| call.trace.received = true);
             let has_head = self.buffers.append(amount)?;
+            self.is_private |= has_head && offers_authentication();
             // An answer that has only begun may be a refusal.
             if !self.holds_back() && has_head {
                 return Ok(true);
@@ -175,18 +186,22 @@ impl Connection {
         control.release(self.stream.socket());
         // A cancel before the release has shut the socket down; a later one does not.
         let whole = sent.is_ok() && self.pending.is_none() && self.sending_ended.is_none();
-        whole && self.end.is_none() && !self.is_due(Instant::now()) && control.check().is_ok()
+        whole
+            && self.end.is_none()
+            && (self.is_private || !self.is_due(Instant::now()))
+            && control.check().is_ok()
     }
 
     /// At the first I/O of a call: takes over its request and registers with its control.
     fn begin_exchange(&mut self) -> Result<(), Failure> {
-        let (control, head, body, is_head) = with_call(|call| {
+        let (control, head, body, is_head, authenticates) = with_call(|call| {
             call.trace.pooled = self.used;
             (
                 Arc::clone(&call.control),
                 std::mem::take(&mut call.head),
                 call.body.clone(),
                 call.is_head,
+                call.authenticates,
             )
         })
         .ok_or_else(outside_a_call)?;
@@ -195,6 +210,7 @@ impl Connection {
             self.control = Some(control);
         }
         self.used = true;
+        self.is_private |= authenticates;
         self.pending = Some(PendingRequest {
             head,
             body,
@@ -351,6 +367,17 @@ impl Connection {
             pending.taken = Instant::now();
         }
     }
+}
+
+/// Whether the answer asks the client to authenticate the connection.
+fn offers_authentication() -> bool {
+    with_call(|call| {
+        let head = call.trace.head.as_ref().map(|(head, _)| head);
+        head.is_some_and(|head| {
+            head.status == 401
+                && authentication::is_of_connection(&head.headers, "WWW-Authenticate")
+        })
+    }) == Some(true)
 }
 
 /// What [`Connection::receive`] has come back with.

@@ -28,7 +28,8 @@ use super::failure::{ConnectFault, Failure, Timeout};
 use super::pool::UpstreamPool;
 use super::resolver::Resolver;
 use super::stream::Tls;
-use super::transport::{Lease, outside_a_call, with_call};
+use super::transport::{Lease, Private, outside_a_call, with_call};
+use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 use crate::util::io_error::describe;
 
@@ -58,18 +59,41 @@ impl Connector for EndpointConnector {
         _: &ConnectionDetails<'_>,
         _: Option<()>,
     ) -> Result<Option<Lease>, ureq::Error> {
-        let call = with_call(|call| (Arc::clone(&call.control), call.fresh));
-        let (control, fresh) = call.ok_or_else(|| outside_a_call().into_io())?;
-        let pooled = if fresh { None } else { self.pooled() };
+        let call = with_call(|call| {
+            let (control, session) = (Arc::clone(&call.control), Arc::clone(&call.session));
+            (control, session, call.fresh)
+        });
+        let (control, session, fresh) = call.ok_or_else(|| outside_a_call().into_io())?;
+        let pooled = if fresh {
+            None
+        } else {
+            self.private(&session).or_else(|| self.pooled())
+        };
         let connection = match pooled {
             Some(connection) => connection,
             None => Box::new(self.open(&control).map_err(Failure::into_io)?),
         };
-        Ok(Some(Lease::new(connection, Arc::clone(&self.pool))))
+        Ok(Some(Lease::new(
+            connection,
+            Arc::clone(&self.pool),
+            session,
+        )))
     }
 }
 
 impl EndpointConnector {
+    /// The connection on which the client has authenticated itself. It is not renewed: that
+    /// would cut a handshake in two, and it ends with the client's connection anyway.
+    fn private(&self, session: &ClientSession) -> Option<Box<Connection>> {
+        loop {
+            let is_right = |private: &Private| Arc::ptr_eq(&private.pool, &self.pool);
+            let mut connection = session.take(is_right)?.connection;
+            if connection.stream().is_idle() {
+                return Some(connection);
+            }
+        }
+    }
+
     /// The most recently used connection on which nothing has happened since.
     fn pooled(&self) -> Option<Box<Connection>> {
         loop {
@@ -107,7 +131,7 @@ impl EndpointConnector {
 fn jittered(span: Duration) -> Duration {
     // The keys of each one differ.
     let random = RandomState::new().hash_one(());
-    span - span / 1000 * u32::try_from(random % 100).unwrap_or_default()
+    span.saturating_sub(span / 1000 * u32::try_from(random % 100).unwrap_or_default())
 }
 
 /// RFC 8305 section 5: "Connection Attempt Delay".

@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use ureq::Agent;
 use ureq::http::Uri;
 
+use super::authentication;
 use super::connection::Connection;
 use super::connector::{EndpointConnector, Pool};
 use super::control::{Control, Limit};
@@ -26,6 +27,7 @@ use crate::http::forward::{self, HostRule};
 use crate::http::request::RequestHead;
 use crate::http::response::{BodyLength, ResponseHead};
 use crate::util::body::Body;
+use crate::util::client_session::ClientSession;
 
 /// How long a connection is kept that is not used.
 pub const MAX_IDLE: Duration = Duration::from_secs(15);
@@ -92,6 +94,8 @@ pub struct Outgoing<'a> {
     pub head: &'a RequestHead,
     /// The client's body, whole.
     pub body: &'a Body,
+    /// Holds what is private to the client's connection.
+    pub session: &'a Arc<ClientSession>,
     /// No endpoint must get it twice, not even where the first time came to nothing.
     pub once: bool,
 }
@@ -187,6 +191,11 @@ impl Endpoint {
             head: forward::request_head(request.head, &self.url, self.host, request.body.length()),
             body: request.body.clone(),
             is_head: request.head.is_head(),
+            authenticates: authentication::is_of_connection(
+                request.head.headers(),
+                "Authorization",
+            ),
+            session: Arc::clone(request.session),
             fresh,
             trace: CallTrace::default(),
         };
@@ -364,6 +373,7 @@ mod tests {
         let outgoing = Outgoing {
             head: &request("GET"),
             body: &Body::None,
+            session: &Arc::default(),
             once: false,
         };
         thread::scope(|scope| {

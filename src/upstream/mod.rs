@@ -3,6 +3,7 @@
 //! The door is [`endpoint::Endpoint::attempt`]. `ureq` and `rustls` are named in this folder
 //! only, but for the types of certificates that pass through the configuration.
 
+mod authentication;
 mod capture;
 mod chunked;
 mod connection;

@@ -24,6 +24,7 @@ use super::control::Control;
 use super::failure::Failure;
 use crate::http::response::{BodyLength, ResponseHead};
 use crate::util::body::Body;
+use crate::util::client_session::ClientSession;
 
 /// What one call and its transport tell each other, past ureq.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub struct Call {
     pub body: Body,
     /// The request is a HEAD: whatever the answer's head says, no body follows.
     pub is_head: bool,
+    /// The request authenticates the connection that it is sent on.
+    pub authenticates: bool,
+    /// Keeps private connections.
+    pub session: Arc<ClientSession>,
     /// Dial; do not take a connection from the pool.
     pub fresh: bool,
     /// What came of it.
@@ -97,14 +102,27 @@ pub struct Lease {
     /// None once it has gone back to the pool.
     connection: Option<Box<Connection>>,
     pool: Arc<Pool>,
+    session: Arc<ClientSession>,
     no_buffers: LazyBuffers,
 }
 
+/// A connection that only one client connection may use: it is authenticated as that user.
+pub(super) struct Private {
+    /// That of the endpoint.
+    pub(super) pool: Arc<Pool>,
+    pub(super) connection: Box<Connection>,
+}
+
 impl Lease {
-    pub(super) fn new(connection: Box<Connection>, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(
+        connection: Box<Connection>,
+        pool: Arc<Pool>,
+        session: Arc<ClientSession>,
+    ) -> Self {
         Self {
             connection: Some(connection),
             pool,
+            session,
             no_buffers: LazyBuffers::new(1, 1),
         }
     }
@@ -139,7 +157,12 @@ impl Transport for Lease {
         if let Some(mut connection) = self.connection.take()
             && connection.end_exchange()
         {
-            self.pool.put(connection);
+            if connection.is_private() {
+                let pool = Arc::clone(&self.pool);
+                self.session.put(Private { pool, connection });
+            } else {
+                self.pool.put(connection);
+            }
         }
         false
     }

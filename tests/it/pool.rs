@@ -8,7 +8,8 @@ use crate::common::{
     proxy::Proxy,
 };
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -154,9 +155,7 @@ fn a_connection_in_steady_use_is_renewed() {
 #[test]
 fn a_connection_in_steady_use_is_kept_where_none_is_renewed() {
     let backend = Backend::always(status(200).body("ok"));
-    let proxy = Proxy::serial(&[&backend])
-        .flag("-renew-after", "0")
-        .start();
+    let proxy = Proxy::serial(&[&backend]).flag("-renew-after", "0").start();
     for _ in 0..20 {
         proxy.get_and_settle("/");
     }
@@ -383,5 +382,72 @@ fn descriptors_do_not_pile_up() {
         "descriptors",
         || proxy.descriptors(),
         |&now| now <= before + 2,
+    );
+}
+
+/// An endpoint on which a connection is a user's once he has sent `proof-NAME`.
+fn authenticating(scheme: &'static str) -> Backend {
+    let users = Mutex::new(HashMap::new());
+    Backend::choosing(move |request| {
+        let mut users = users.lock().unwrap();
+        let sent = request.header("Authorization").unwrap_or_default();
+        let token = sent.strip_prefix(scheme).unwrap_or_default().trim();
+        if let Some(user) = token.strip_prefix("proof-") {
+            users.insert(request.connection, user.to_owned());
+        }
+        let challenge = match token {
+            "begin" => format!("{scheme} challenge-{}", request.connection),
+            _ => scheme.to_owned(),
+        };
+        match users.get(&request.connection) {
+            Some(user) => status(200).body(format!("hello {user}")),
+            None => status(401).header("WWW-Authenticate", &challenge),
+        }
+    })
+}
+
+#[test]
+fn a_connection_that_a_client_has_authenticated_is_private_to_it() {
+    for scheme in ["NTLM", "Negotiate", "ntlm"] {
+        let backend = authenticating(scheme);
+        let proxy = Proxy::serial(&[&backend])
+            .flag("-renew-after", "1ms")
+            .start();
+        let (mut alice, mut bob) = (proxy.client(), proxy.client());
+        let ask = |client: &mut Client, token: &str| {
+            let line = format!("Authorization: {scheme} {token}\r\n");
+            client.request("GET /", if token.is_empty() { "" } else { &line });
+            let response = client.response();
+            (response.status(), response.body())
+        };
+        assert_eq!(ask(&mut alice, "").0, 401);
+        assert_eq!(ask(&mut alice, "begin").0, 401);
+        assert_eq!(ask(&mut bob, "").0, 401);
+        assert_eq!(ask(&mut alice, "proof-alice").1, "hello alice");
+        assert_eq!(ask(&mut bob, "begin").0, 401);
+        for _ in 0..3 {
+            assert_eq!(ask(&mut alice, "").1, "hello alice");
+            assert_eq!(ask(&mut bob, "").0, 401);
+        }
+        assert_eq!(ask(&mut bob, "proof-bob").1, "hello bob");
+        assert_eq!(ask(&mut proxy.client(), "").0, 401);
+        assert_eq!(ask(&mut alice, "").1, "hello alice");
+        assert_eq!(ask(&mut bob, "").1, "hello bob");
+    }
+}
+
+#[test]
+fn a_private_connection_ends_with_its_client() {
+    let backend = authenticating("NTLM");
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    client.request("GET /", "Authorization: NTLM proof-alice\r\n");
+    assert_eq!(client.response().body(), "hello alice");
+    assert_eq!(backend.open_connections(), 1);
+    drop(client);
+    eventually(
+        "open connections",
+        || backend.open_connections(),
+        |open| *open == 0,
     );
 }
