@@ -33,6 +33,7 @@ use super::control::Control;
 use super::failure::{ExchangeFault, Failure};
 use super::stream::{Stream, acknowledge};
 use super::transport::{outside_a_call, with_call};
+use crate::http::response::ResponseHead;
 use crate::util::body::Body;
 use crate::util::io_error::describe;
 
@@ -169,6 +170,9 @@ impl Connection {
             }
             with_call(|call| call.trace.received = true);
             let has_head = self.buffers.append(amount)?;
+            if has_head && is_idle_timeout() {
+                return Err(Failure::Broken(ExchangeFault::IdleTimeout));
+            }
             self.is_private |= has_head && offers_authentication();
             // An answer that has only begun may be a refusal.
             if !self.holds_back() && has_head {
@@ -367,6 +371,18 @@ impl Connection {
             pending.taken = Instant::now();
         }
     }
+}
+
+/// Whether the answer is none: the endpoint has closed a kept connection, and says why. Then
+/// nothing was received.
+fn is_idle_timeout() -> bool {
+    with_call(|call| {
+        let trace = &mut call.trace;
+        let says_so = |(head, _): &(ResponseHead, _)| head.status == 408 && !head.is_persistent();
+        let is_idle_timeout = trace.pooled && trace.head.as_ref().is_some_and(says_so);
+        trace.received &= !is_idle_timeout;
+        is_idle_timeout
+    }) == Some(true)
 }
 
 /// Whether the answer asks the client to authenticate the connection.

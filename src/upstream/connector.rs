@@ -28,7 +28,7 @@ use super::failure::{ConnectFault, Failure, Timeout};
 use super::pool::UpstreamPool;
 use super::resolver::Resolver;
 use super::stream::Tls;
-use super::transport::{Lease, Private, outside_a_call, with_call};
+use super::transport::{Lease, Private, Route, outside_a_call, with_call};
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 use crate::util::io_error::describe;
@@ -61,17 +61,16 @@ impl Connector for EndpointConnector {
     ) -> Result<Option<Lease>, ureq::Error> {
         let call = with_call(|call| {
             let (control, session) = (Arc::clone(&call.control), Arc::clone(&call.session));
-            (control, session, call.fresh)
+            (control, session, std::mem::take(&mut call.route))
         });
-        let (control, session, fresh) = call.ok_or_else(|| outside_a_call().into_io())?;
-        let pooled = if fresh {
-            None
-        } else {
-            self.private(&session).or_else(|| self.pooled())
+        let (control, session, route) = call.ok_or_else(|| outside_a_call().into_io())?;
+        let kept = match route {
+            Route::Any => self.private(&session).or_else(|| self.pooled()),
+            Route::Fresh | Route::Addresses(_) => None,
         };
-        let connection = match pooled {
+        let connection = match kept {
             Some(connection) => connection,
-            None => Box::new(self.open(&control).map_err(Failure::into_io)?),
+            None => Box::new(self.open(&control, route).map_err(Failure::into_io)?),
         };
         Ok(Some(Lease::new(
             connection,
@@ -104,15 +103,21 @@ impl EndpointConnector {
         }
     }
 
-    fn open(&self, control: &Arc<Control>) -> Result<Connection, Failure> {
+    fn open(&self, control: &Arc<Control>, route: Route) -> Result<Connection, Failure> {
         let outer = control.limit();
         let limit = outer.or_before(
             Instant::now() + self.connect_timeout,
             Timeout::Connect(self.connect_timeout),
         );
         let (until, timeout) = limit.instant();
-        let addresses = self.resolver.resolve(control, until, timeout)?;
-        let socket = dial(&addresses, control, until, timeout)?;
+        let (socket, left) = match route {
+            Route::Addresses(addresses) => dial(&addresses, control, until, timeout)?,
+            Route::Any | Route::Fresh => {
+                let addresses = self.resolver.resolve(control, until, timeout)?;
+                dial(&addresses, control, until, timeout)?
+            }
+        };
+        with_call(|call| call.trace.left = left);
         // From here on the connection's drop releases the socket.
         let renew_at = self
             .renew_after
@@ -137,13 +142,14 @@ fn jittered(span: Duration) -> Duration {
 /// RFC 8305 section 5: "Connection Attempt Delay".
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// A connected, non-blocking socket, registered with `control`.
+/// A connected, non-blocking socket, registered with `control`, and the addresses that have
+/// not failed beside its own.
 pub fn dial(
     addresses: &[SocketAddr],
     control: &Control,
     until: Instant,
     timeout: Timeout,
-) -> Result<Arc<TcpStream>, Failure> {
+) -> Result<(Arc<TcpStream>, Vec<SocketAddr>), Failure> {
     let mut pending = Pending {
         sockets: Vec::new(),
         control,
@@ -155,7 +161,7 @@ pub fn dial(
         while pending.sockets.is_empty() || Instant::now() >= next_start {
             let Some(address) = left.next() else { break };
             match connect(*address) {
-                Ok(socket) => pending.add(socket)?,
+                Ok(socket) => pending.add(socket, *address)?,
                 Err(error) => {
                     last_error = Some(error);
                     continue;
@@ -179,7 +185,11 @@ pub fn dial(
         control.check()?;
         for socket in ready {
             match connected(&socket) {
-                Ok(()) => return Ok(pending.keep(&socket)),
+                Ok(()) => {
+                    let mut others = pending.keep(&socket);
+                    others.extend(left);
+                    return Ok((socket, others));
+                }
                 Err(error) => {
                     pending.remove(&socket);
                     last_error = Some(error);
@@ -196,27 +206,29 @@ pub fn dial(
 /// The sockets that are connecting. All of them are registered; those that are
 /// still here at the end are released again.
 struct Pending<'a> {
-    sockets: Vec<Arc<TcpStream>>,
+    sockets: Vec<(Arc<TcpStream>, SocketAddr)>,
     control: &'a Control,
 }
 
 impl Pending<'_> {
-    fn add(&mut self, socket: TcpStream) -> Result<(), Failure> {
+    fn add(&mut self, socket: TcpStream, address: SocketAddr) -> Result<(), Failure> {
         let socket = Arc::new(socket);
         self.control.register(&socket)?;
-        self.sockets.push(socket);
+        self.sockets.push((socket, address));
         Ok(())
     }
 
     fn remove(&mut self, socket: &Arc<TcpStream>) {
         self.control.release(socket);
-        self.sockets.retain(|pending| !Arc::ptr_eq(pending, socket));
+        self.sockets
+            .retain(|(pending, _)| !Arc::ptr_eq(pending, socket));
     }
 
-    /// The winner stays registered.
-    fn keep(mut self, socket: &Arc<TcpStream>) -> Arc<TcpStream> {
-        self.sockets.retain(|pending| !Arc::ptr_eq(pending, socket));
-        Arc::clone(socket)
+    /// The winner stays registered. Returns the addresses of the others.
+    fn keep(mut self, socket: &Arc<TcpStream>) -> Vec<SocketAddr> {
+        self.sockets
+            .retain(|(pending, _)| !Arc::ptr_eq(pending, socket));
+        self.sockets.iter().map(|(_, address)| *address).collect()
     }
 
     /// The sockets on which connecting has ended, one way or the other.
@@ -224,7 +236,7 @@ impl Pending<'_> {
         let mut fds: Vec<PollFd<'_>> = self
             .sockets
             .iter()
-            .map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::OUT))
+            .map(|(socket, _)| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::OUT))
             .collect();
         fds.extend(self.control.request().client().map(ClientWatch::poll_fd));
         self.control.poll(&mut fds, until)?;
@@ -232,14 +244,14 @@ impl Pending<'_> {
             .iter()
             .zip(&self.sockets)
             .filter(|(fd, _)| !fd.revents().is_empty())
-            .map(|(_, socket)| Arc::clone(socket))
+            .map(|(_, (socket, _))| Arc::clone(socket))
             .collect())
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        for socket in &self.sockets {
+        for (socket, _) in &self.sockets {
             self.control.release(socket);
         }
     }
@@ -312,9 +324,12 @@ mod tests {
         let (until, timeout) = limits();
         let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
 
-        let socket = dial(&[refused_address, address], &control, until, timeout).unwrap();
+        let other = "127.0.0.9:9".parse().unwrap();
+        let addresses = [refused_address, address, other];
+        let (socket, left) = dial(&addresses, &control, until, timeout).unwrap();
 
         assert_eq!(socket.peer_addr().unwrap(), address);
+        assert_eq!(left, [other]);
     }
 
     #[test]

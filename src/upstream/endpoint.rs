@@ -21,7 +21,7 @@ use super::failure::{ExchangeFault, Failure};
 use super::pool::IdleMonitor;
 use super::resolver::Resolver;
 use super::stream::Tls;
-use super::transport::{self, Call, CallTrace, NoResolver};
+use super::transport::{self, Call, CallTrace, NoResolver, Route};
 use crate::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, HostRule};
 use crate::http::request::RequestHead;
@@ -106,6 +106,16 @@ impl Endpoint {
     /// # Errors
     /// A host that is neither a name nor an address, in words for the user.
     pub fn new(index: usize, url: EndpointUrl, settings: &Settings) -> Result<Self, String> {
+        let resolver = Resolver::new(url.host(), url.port());
+        Self::with_resolver(index, url, settings, resolver)
+    }
+
+    fn with_resolver(
+        index: usize,
+        url: EndpointUrl,
+        settings: &Settings,
+        resolver: Arc<Resolver>,
+    ) -> Result<Self, String> {
         let origin = url
             .origin()
             .parse()
@@ -123,7 +133,7 @@ impl Endpoint {
         let pool = settings.idle_monitor.pool(settings.idle_connections);
         let dialler = EndpointConnector {
             pool: Arc::clone(&pool),
-            resolver: Resolver::new(url.host(), url.port()),
+            resolver,
             tls,
             connect_timeout: settings.connect_timeout,
             renew_after: settings.renew_after,
@@ -151,21 +161,34 @@ impl Endpoint {
     /// Puts the request to the endpoint and waits for the head of its answer, at
     /// most until `control`'s limit. Tells also whether the endpoint was sent any of it.
     ///
-    /// A pooled connection that turns out to be stale, nothing having been received
+    /// A kept connection that turns out to be stale, nothing having been received
     /// on it, is replaced by a fresh one, once: the endpoint had closed it, which is
-    /// nobody's failure (RFC 9112 9.3.1). It may have done so after it had carried out
-    /// the request, though: what must be sent only once is not sent again.
+    /// not a failure (RFC 9112 9.3.1). A fresh connection that breaks before the answer begins
+    /// is followed by one to the next address of the endpoint's name. The endpoint may
+    /// have carried out the request all the same: what must be sent only once is not sent again.
     pub fn attempt(&self, request: Outgoing<'_>, control: &Arc<Control>) -> (Outcome, bool) {
-        let (mut result, mut trace) = self.call(request, control, false);
-        let stale = |failure: &Failure| matches!(failure, Failure::Broken(_));
-        let again = !(request.once && trace.sent);
-        if trace.pooled && !trace.received && again && result.as_ref().is_err_and(stale) {
-            let sent = trace.sent;
-            (result, trace) = self.call(request, control, true);
-            trace.sent |= sent;
+        let mut route = Route::Any;
+        let mut sent = false;
+        // Of an address that could be reached.
+        let mut reached = None;
+        loop {
+            let (result, trace) = self.call(request, control, route);
+            sent |= trace.sent;
+            let again = !(trace.received || request.once && sent);
+            match result {
+                Err(Failure::Broken(_)) if again && trace.pooled => route = Route::Fresh,
+                Err(failure @ (Failure::Broken(_) | Failure::Tls(_)))
+                    if again && !trace.left.is_empty() =>
+                {
+                    reached.get_or_insert(failure);
+                    route = Route::Addresses(trace.left);
+                }
+                Err(failure @ Failure::Connect(_)) => {
+                    return (Err(reached.unwrap_or(failure)), sent);
+                }
+                result => return (result.and_then(|response| answer(response, trace)), sent),
+            }
         }
-        let sent = trace.sent;
-        (result.and_then(|response| answer(response, trace)), sent)
     }
 
     /// When the first idle connection expires, if there is one.
@@ -184,7 +207,7 @@ impl Endpoint {
         &self,
         request: Outgoing<'_>,
         control: &Arc<Control>,
-        fresh: bool,
+        route: Route,
     ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, CallTrace) {
         let call = Call {
             control: Arc::clone(control),
@@ -196,7 +219,7 @@ impl Endpoint {
                 "Authorization",
             ),
             session: Arc::clone(request.session),
-            fresh,
+            route,
             trace: CallTrace::default(),
         };
         let (result, trace) = transport::run(call, || self.agent.get(self.origin.clone()).call());
@@ -325,6 +348,7 @@ mod tests {
     use crate::http::request::Version;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     fn request(method: &str) -> RequestHead {
@@ -334,19 +358,22 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// A back end, and an endpoint that stands for it.
-    fn endpoint() -> (TcpListener, Endpoint) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let settings = Settings {
+    fn settings() -> Settings {
+        Settings {
             tls: crate::upstream::tls::client_config([], None).unwrap(),
             connect_timeout: PATIENCE,
             renew_after: None,
             host: HostRule::Endpoint,
             idle_connections: 8,
             idle_monitor: Arc::new(ConnectionMonitor::new(MAX_IDLE)),
-        };
-        let endpoint = Endpoint::new(0, url.parse().unwrap(), &settings).unwrap();
+        }
+    }
+
+    /// A back end, and an endpoint that stands for it.
+    fn endpoint() -> (TcpListener, Endpoint) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = Endpoint::new(0, url.parse().unwrap(), &settings()).unwrap();
         (listener, endpoint)
     }
 
@@ -469,5 +496,84 @@ mod tests {
         stream.set_nonblocking(true).unwrap();
         let error = (&stream).read(&mut body).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    /// What comes of a request to a name with two addresses, the first of which does `first`
+    /// with its connection; and how many connections the second one gets.
+    fn with_two_addresses(
+        scheme: &str,
+        once: bool,
+        first: impl Fn(TcpStream) + Sync,
+    ) -> (Outcome, bool, usize) {
+        let sick = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = sick.local_addr().unwrap().port();
+        let well = TcpListener::bind(("127.0.0.2", port)).unwrap();
+        let addresses = [sick.local_addr().unwrap(), well.local_addr().unwrap()];
+        let url = format!("{scheme}://name.test:{port}").parse().unwrap();
+        let resolver = Resolver::of(&addresses);
+        let endpoint = Endpoint::with_resolver(0, url, &settings(), resolver).unwrap();
+        let outgoing = Outgoing {
+            head: &request("POST"),
+            body: &Body::Memory(Arc::new(*b"body")),
+            session: &Arc::default(),
+            once,
+        };
+        well.set_nonblocking(true).unwrap();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let mut accepted = 0;
+                while !over.load(Ordering::Acquire) {
+                    let Ok((mut stream, _)) = well.accept() else {
+                        thread::yield_now();
+                        continue;
+                    };
+                    accepted += 1;
+                    stream.set_nonblocking(false).unwrap();
+                    stream.write_all(WHOLE.as_bytes()).unwrap();
+                }
+                accepted
+            });
+            scope.spawn(|| first(sick.accept().unwrap().0));
+            let (outcome, sent) = endpoint.attempt(outgoing, &control());
+            over.store(true, Ordering::Release);
+            (outcome, sent, second.join().unwrap())
+        })
+    }
+
+    #[test]
+    fn an_address_that_closes_without_an_answer_is_followed_by_the_next() {
+        let (outcome, sent, accepted) = with_two_addresses("http", false, drop);
+        assert_eq!(
+            (outcome.unwrap().head.status, sent, accepted),
+            (200, true, 1)
+        );
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_is_not_followed_by_the_next_address() {
+        let (outcome, _, accepted) = with_two_addresses("http", false, |mut stream| {
+            stream.write_all(b"HTTP/1.1 2").unwrap();
+            // What has been sent must have been read, or the close is a reset.
+            let mut buffer = [0; 8 * 1024];
+            let _ = stream.read(&mut buffer);
+        });
+        assert!(matches!(outcome, Err(Failure::Broken(_))));
+        assert_eq!(accepted, 0);
+    }
+
+    #[test]
+    fn what_must_be_sent_once_is_not_sent_to_the_next_address() {
+        let (outcome, sent, accepted) = with_two_addresses("http", true, drop);
+        assert!(matches!(outcome, Err(Failure::Broken(_))));
+        assert_eq!((sent, accepted), (true, 0));
+    }
+
+    #[test]
+    fn a_failed_tls_handshake_is_followed_by_the_next_address_whatever_the_request() {
+        let (outcome, sent, accepted) = with_two_addresses("https", true, drop);
+        // The second one speaks no TLS either.
+        assert!(matches!(outcome, Err(Failure::Tls(_))));
+        assert_eq!((sent, accepted), (false, 1));
     }
 }

@@ -107,6 +107,9 @@ pub enum ExchangeFault {
     Io(IoFault),
     /// An orderly end before the first byte of an answer.
     NoAnswer,
+    /// A 408 on a kept connection that it closes: the endpoint had given up waiting for a
+    /// request (RFC 9110 15.5.9).
+    IdleTimeout,
     /// An orderly end within the answer's head.
     HeadCut,
     /// An orderly end within the answer's body.
@@ -228,9 +231,11 @@ impl ConnectFault {
 impl ExchangeFault {
     fn error_type(&self) -> &'static str {
         match self {
-            Self::Io(_) | Self::NoAnswer | Self::NoCloseNotify | Self::RequestCut => {
-                "connection_terminated"
-            }
+            Self::Io(_)
+            | Self::NoAnswer
+            | Self::IdleTimeout
+            | Self::NoCloseNotify
+            | Self::RequestCut => "connection_terminated",
             Self::HeadCut | Self::BodyCut => "http_response_incomplete",
             Self::HeadTooLarge(_) => "http_response_header_section_size",
             Self::Head(HeadFault::Coding | HeadFault::CodingInHttp10) | Self::Chunks(_) => {
@@ -308,6 +313,9 @@ impl fmt::Display for ExchangeFault {
         match self {
             Self::Io(fault) => fault.fmt(f),
             Self::NoAnswer => f.write_str("connection closed without an answer"),
+            Self::IdleTimeout => {
+                f.write_str("connection closed without an answer (status 408 on a kept connection)")
+            }
             Self::HeadCut => f.write_str("connection closed in the middle of the answer's head"),
             Self::BodyCut => f.write_str("connection closed in the middle of the answer"),
             Self::NoCloseNotify => {

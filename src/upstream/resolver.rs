@@ -22,11 +22,13 @@ const CLIENT_CHECK: Duration = Duration::from_millis(20);
 /// What a look-up found: at least one address, or why there is none.
 pub type Lookup = Result<Arc<[SocketAddr]>, Failure>;
 
-/// Looks one endpoint's host name up.
+/// Knows or looks up one endpoint's addresses.
 #[derive(Debug)]
 pub struct Resolver {
     host: String,
     port: u16,
+    /// Those of an address literal.
+    known: Option<Arc<[SocketAddr]>>,
     state: Mutex<State>,
 }
 
@@ -43,6 +45,21 @@ impl Resolver {
         Arc::new(Self {
             host: host.to_owned(),
             port,
+            known: host
+                .parse::<IpAddr>()
+                .ok()
+                .map(|ip| Arc::new([SocketAddr::new(ip, port)]) as Arc<[SocketAddr]>),
+            state: Mutex::default(),
+        })
+    }
+
+    /// A resolver of a name that has these addresses.
+    #[cfg(test)]
+    pub(super) fn of(addresses: &[SocketAddr]) -> Arc<Self> {
+        Arc::new(Self {
+            host: String::new(),
+            port: 0,
+            known: Some(addresses.into()),
             state: Mutex::default(),
         })
     }
@@ -54,8 +71,8 @@ impl Resolver {
         until: Instant,
         timeout: Timeout,
     ) -> Lookup {
-        if let Ok(ip) = self.host.parse::<IpAddr>() {
-            return Ok(Arc::new([SocketAddr::new(ip, self.port)]));
+        if let Some(known) = &self.known {
+            return Ok(Arc::clone(known));
         }
         // Room for the result and for a cancel: neither sender may ever wait.
         let (sender, receiver) = bounded(2);

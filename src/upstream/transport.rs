@@ -13,6 +13,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -41,10 +42,22 @@ pub struct Call {
     pub authenticates: bool,
     /// Keeps private connections.
     pub session: Arc<ClientSession>,
-    /// Dial; do not take a connection from the pool.
-    pub fresh: bool,
+    /// Where the connection is to come from.
+    pub route: Route,
     /// What came of it.
     pub trace: CallTrace,
+}
+
+/// Where a connection comes from.
+#[derive(Debug, Default)]
+pub enum Route {
+    /// From the pool, or from any address where there is none.
+    #[default]
+    Any,
+    /// From any address.
+    Fresh,
+    /// From one of these.
+    Addresses(Vec<SocketAddr>),
 }
 
 /// What the transport saw during a call.
@@ -53,6 +66,8 @@ pub struct Call {
 pub struct CallTrace {
     /// The connection came from the pool.
     pub pooled: bool,
+    /// The endpoint's addresses beside the one that was dialled, without those that failed.
+    pub left: Vec<SocketAddr>,
     /// At least one byte of the request was sent.
     pub sent: bool,
     /// At least one byte of an answer was received.

@@ -235,6 +235,54 @@ fn a_connection_that_dies_under_the_request_is_retried_once_on_a_fresh_one() {
     }
 }
 
+/// What a server sends that has waited for a request for too long.
+const IDLE_TIMEOUT: &str =
+    "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn a_408_that_ends_a_kept_connection_is_no_answer() {
+    let backend = Backend::replies([
+        status(200).body("first"),
+        raw(IDLE_TIMEOUT).then([Act::Close]),
+        status(200).body("second"),
+    ]);
+    let proxy = Proxy::serial(&[&backend]).start();
+    assert_eq!(proxy.get_and_settle("/first").body(), "first");
+    assert_eq!(proxy.post("/", "body").body(), "second");
+    let connections: Vec<_> = backend.requests().iter().map(|r| r.connection).collect();
+    assert_eq!(connections, [0, 0, 1]);
+}
+
+#[test]
+fn a_408_on_a_fresh_connection_or_on_one_that_stays_is_an_answer() {
+    let stays = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    let backend = Backend::replies([
+        raw(IDLE_TIMEOUT).then([Act::Close]),
+        status(200).body("first"),
+        raw(stays),
+    ]);
+    let proxy = Proxy::serial(&[&backend]).start();
+    assert_eq!(proxy.get_and_settle("/").status(), 408);
+    assert_eq!(proxy.get_and_settle("/").body(), "first");
+    assert_eq!(proxy.get_and_settle("/").status(), 408);
+    assert_eq!(backend.calls(), 3);
+}
+
+#[test]
+fn a_408_on_a_kept_connection_is_no_reason_to_send_again_what_must_be_sent_once() {
+    let backend = Backend::replies([
+        status(200).body("first"),
+        raw(IDLE_TIMEOUT).then([Act::Close]),
+    ]);
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-idempotent-only", "true")
+        .start();
+    assert_eq!(proxy.get_and_settle("/first").body(), "first");
+    assert_eq!(proxy.post("/", "body").status(), 500);
+    proxy.wait_for_log("(status 408 on a kept connection)");
+    assert_eq!(backend.calls(), 2);
+}
+
 #[test]
 fn it_is_retried_only_once() {
     let backend = Backend::replies([status(200).body("first"), hangup(), hangup()]);
