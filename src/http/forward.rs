@@ -14,6 +14,7 @@
 //! | `Authorization` | from the endpoint's URL, if the client has none | – | RFC 9110 11.6.2 |
 //! | `X-Forwarded-For` | the client's address appended | – | |
 //! | `X-Forwarded-Host`, `X-Forwarded-Proto` | replaced | – | a client must not forge them |
+//! | `Date` | – | added where there is none, when it is received | RFC 9110 6.6.1 |
 //! | `Via` | added | added | RFC 9110 7.6.3 |
 //!
 //! A head is written straight into its buffer: one allocation, and one more where

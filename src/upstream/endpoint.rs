@@ -6,8 +6,9 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use httpdate::HttpDate;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use ureq::Agent;
@@ -322,9 +323,14 @@ impl Answer {
 
 /// The answer as the endpoint wrote it, with the body as ureq understood it.
 fn answer(response: ureq::http::Response<ureq::Body>, trace: CallTrace) -> Outcome {
-    let (head, length) = trace
+    let (mut head, length) = trace
         .head
         .ok_or_else(|| Failure::Internal("the answer's head was lost".to_owned()))?;
+    if head.headers.get("Date").is_none() {
+        // RFC 9110 6.6.1: when it was received.
+        let now = HttpDate::from(SystemTime::now()).to_string();
+        head.added.push(b"Date", now.as_bytes());
+    }
     Ok(Answer {
         head,
         length,

@@ -94,6 +94,8 @@ pub enum CertificateFault {
     },
     /// No trusted authority has signed it.
     UnknownAuthority,
+    /// It is of X.509 version 1, which rustls does not take, whatever its authority.
+    Version1,
     /// Its authority has withdrawn it.
     Revoked,
     /// Anything else, in the words of rustls.
@@ -302,6 +304,7 @@ impl fmt::Display for CertificateFault {
             Self::UnknownAuthority => {
                 f.write_str("is from an unknown authority (-ca-file adds one)")
             }
+            Self::Version1 => f.write_str("is of X.509 version 1, and version 3 is needed"),
             Self::Revoked => f.write_str("has been revoked"),
             Self::Other(reason) => write!(f, "is not valid: {reason}"),
         }

@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
 
+use super::tls::is_version_1;
 use crate::util::io_error::describe;
 
 /// The bundle of a whole operating system has a quarter of a mebibyte.
@@ -64,15 +65,13 @@ impl fmt::Display for PemFileError {
             }
             Self::Certificate { number, reason } => {
                 write!(f, "holds an unusable certificate, number {number}: ")?;
-                let reason = match reason {
-                    rustls::Error::InvalidCertificate(reason) => reason.to_string(),
-                    reason => reason.to_string(),
-                };
-                // What older versions of `openssl x509 -req` make by default.
-                if reason.contains("UnsupportedCertVersion") {
-                    return f.write_str("it is of X.509 version 1, and version 3 is needed");
+                match reason {
+                    rustls::Error::InvalidCertificate(reason) if is_version_1(reason) => {
+                        f.write_str("it is of X.509 version 1, and version 3 is needed")
+                    }
+                    rustls::Error::InvalidCertificate(reason) => reason.fmt(f),
+                    reason => reason.fmt(f),
                 }
-                f.write_str(&reason)
             }
             Self::NoKey => {
                 f.write_str("holds no private key (PEM is expected: -----BEGIN PRIVATE KEY-----)")

@@ -144,10 +144,17 @@ fn certificate_fault(error: &CertificateError) -> CertificateFault {
         Error::NotValidForNameContext { expected, .. } => CertificateFault::OtherName {
             expected: expected.to_str().into_owned(),
         },
+        error if is_version_1(error) => CertificateFault::Version1,
         Error::UnknownIssuer | Error::Other(_) => CertificateFault::UnknownAuthority,
         Error::Revoked => CertificateFault::Revoked,
         other => CertificateFault::Other(other.to_string()),
     }
+}
+
+/// Whether the certificate is of X.509 version 1: what older versions of `openssl x509 -req`
+/// make by default. rustls has no variant for that, only the words of a library of its own.
+pub(super) fn is_version_1(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Other(other) if other.to_string() == "UnsupportedCertVersion")
 }
 
 /// What an endpoint's alert is about: mostly the client certificate.

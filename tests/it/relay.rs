@@ -8,11 +8,17 @@ use crate::common::{
     proxy::Proxy,
     text,
 };
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The headers that are not the proxy's own business, as they were.
 fn passed(head: &Head) -> Vec<(&str, &str)> {
-    let own = ["via", "connection", "content-length", "transfer-encoding"];
+    let own = [
+        "via",
+        "date",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+    ];
     head.headers
         .iter()
         .filter(|(name, _)| !own.contains(&name.to_lowercase().as_str()))
@@ -50,7 +56,6 @@ fn names_order_duplicates_and_values_are_the_endpoint_s() {
             ("Content-Type", "text/weird; charset=x"),
             ("X-B", "3, 4"),
             ("Server", "mine/1.0"),
-            ("Date", "some day"),
             ("Content-Encoding", "gzip"),
         ]
     );
@@ -58,7 +63,37 @@ fn names_order_duplicates_and_values_are_the_endpoint_s() {
         answer.head.all("via"),
         ["1.1 inner", "1.1 balancing-reverse-proxy"]
     );
+    assert_eq!(answer.head.all("date"), ["some day"]);
     assert_eq!(answer.header("content-length"), Some("14"));
+}
+
+#[test]
+fn an_answer_without_a_date_gets_one() {
+    let backend = Backend::replies([status(200).body("ok"), status(404).body("no")]);
+    let proxy = Proxy::serial(&[&backend]).start();
+    for _ in 0..2 {
+        let before = SystemTime::now() - Duration::from_secs(1);
+        let answer = proxy.get("/");
+        let [date] = answer.head.all("date")[..] else {
+            panic!("{:?}", answer.head);
+        };
+        let date = httpdate::parse_http_date(date).unwrap();
+        assert!(before <= date && date <= SystemTime::now(), "{date:?}");
+    }
+}
+
+#[test]
+fn a_blank_in_front_of_a_colon_is_removed() {
+    let head = "HTTP/1.1 200 OK\r\nX-A : b\r\nContent-Length\t: 2\r\n\r\nok";
+    let backend = Backend::replies([raw(head)]);
+    let proxy = Proxy::serial(&[&backend]).start();
+    let answer = proxy.get("/");
+    assert_eq!(answer.body(), "ok");
+    let raw = text(&answer.head.raw);
+    assert!(
+        raw.contains("\r\nX-A: b\r\nContent-Length: 2\r\n"),
+        "{raw:?}"
+    );
 }
 
 #[test]

@@ -56,6 +56,10 @@ fn a_certificate_that_is_not_good_is_a_failed_attempt_with_a_reason() {
         (authority.issue_expired(&["127.0.0.1"]), "expired"),
         (authority.issue(&["elsewhere.example"]), "for 127.0.0.1"),
         (stranger.issue(&["127.0.0.1"]), "unknown"),
+        (
+            authority.issue(&["127.0.0.1"]).showing_version_1(),
+            "is of x.509 version 1, and version 3 is needed",
+        ),
     ];
     for (identity, reason) in table {
         let bad = Backend::tls(&identity, []);

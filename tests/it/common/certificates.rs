@@ -7,8 +7,9 @@ use rcgen::{
 };
 use rustls::{
     RootCertStore, SupportedProtocolVersion,
-    pki_types::{CertificateDer, PrivateKeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use std::{path::PathBuf, sync::Arc};
@@ -112,6 +113,13 @@ impl Identity {
         }
     }
 
+    /// As a server: it shows a certificate of X.509 version 1.
+    pub fn showing_version_1(mut self) -> Self {
+        let old = include_bytes!("../../data/version-1.pem");
+        self.chain = vec![CertificateDer::from_pem_slice(old).unwrap()];
+        self
+    }
+
     /// As a server: clients must have a certificate of this authority.
     pub fn asking(mut self, authority: &Authority) -> Self {
         self.clients_of = Some(authority.certificate.der().clone());
@@ -151,7 +159,9 @@ impl Identity {
                 builder.with_client_cert_verifier(verifier.build().unwrap())
             }
         };
-        let config = builder.with_single_cert(self.chain.clone(), key).unwrap();
-        Arc::new(config)
+        // Whether it can be used is the client's to find out.
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        let certified = CertifiedKey::new(self.chain.clone(), key);
+        Arc::new(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
     }
 }
