@@ -4,14 +4,16 @@
 //! the receive buffer is the next request, and is left there.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 
 use super::connection::Connection;
 use super::limits::{Limits, Patience};
-use super::session::{Ended, Received};
+use super::send_all;
+use super::session::{Ended, Received, SHUT_PAUSE};
 use crate::http::chunked::{ChunkedDecoder, Decoded};
 use crate::http::request::{Framing, Rejection, RequestLimits};
 use crate::util::body::{Body, BodyWriter};
@@ -39,15 +41,14 @@ pub(super) fn receive(
         Framing::Length(0) => return Ok(Body::Memory(Arc::new([]))),
         Framing::Length(_) | Framing::Chunked => {}
     }
+    let mut patience = Patience::new(limits.client_timeout);
     if expects_continue && received.unused().is_empty() {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        // Fails where the client has gone: that is seen when it is read from.
-        let _ = rustix::net::send(connection.socket(), CONTINUE, flags);
+        send_all(connection, CONTINUE, &mut patience, true).map_err(|_| Ended::Quietly)?;
     }
     let mut source = Source {
         connection,
         received,
-        patience: Patience::new(limits.client_timeout),
+        patience,
         writer: BodyWriter::default(),
     };
     match framing {
@@ -124,6 +125,10 @@ impl Source<'_> {
                         _ => Ended::Quietly,
                     })?;
                 }
+                Ok(0) if self.connection.is_shut() && !self.patience.is_over() => {
+                    thread::sleep(SHUT_PAUSE);
+                    self.patience.add(SHUT_PAUSE, 0);
+                }
                 Ok(_) | Err(_) => return Err(Rejection::broken_off(self.writer.length()).into()),
             }
         }
@@ -132,7 +137,7 @@ impl Source<'_> {
 
 /// Stores a piece of the body. Only that is progress: not what stands around chunks.
 fn append(writer: &mut BodyWriter, patience: &mut Patience, piece: &[u8]) -> Result<(), Ended> {
-    patience.waited(Duration::ZERO, piece.len() as u64);
+    patience.add(Duration::ZERO, piece.len() as u64);
     writer.append(piece).map_err(|error| {
         let reason = format!("can't store the request body: {}", describe(&error));
         Rejection::new(500, reason).into()

@@ -3,14 +3,15 @@
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::RecvFlags;
 use tiny_http::Request;
 
-use super::limits::{JUDGED_OVER, Patience};
+use super::limits::{JUDGED_OVER, Patience, crawls};
 use super::table::{Cookie, Phase};
 use super::tcp_info::traffic;
 use crate::util::lock::{lock, wait_timeout};
@@ -29,6 +30,8 @@ pub(super) struct Connection {
     opened: Instant,
     /// The [`Phase`] in the lowest three bits, and since when, in µs after `opened`.
     phase: AtomicU64,
+    /// See [`Connection::is_shut`].
+    is_shut: AtomicBool,
     /// While the client is waited for in the middle of a body or an answer: since when, and
     /// how many bytes had moved by then.
     pace: Mutex<Option<(Instant, u64)>>,
@@ -62,6 +65,7 @@ impl Connection {
             is_admitted,
             opened: Instant::now(),
             phase: AtomicU64::new(Phase::Idle as u64),
+            is_shut: AtomicBool::new(false),
             pace: Mutex::default(),
             end: AtomicU8::new(End::Cut as u8),
             inbox: Mutex::default(),
@@ -92,42 +96,62 @@ impl Connection {
         (phase_of(word), now.saturating_duration_since(since))
     }
 
-    /// Enters a phase, unless the connection has been told to close.
+    /// Enters a phase, unless the connection has been told to close. A phase that lasts keeps
+    /// its beginning.
     pub(super) fn enter(&self, phase: Phase) -> bool {
         let micros = self.opened.elapsed().as_micros();
         let word = (u64::try_from(micros).unwrap_or(u64::MAX) << 3) | phase as u64;
-        let update = |old| (phase_of(old) != Phase::Leaving).then_some(word);
+        let update = |old| match phase_of(old) {
+            Phase::Leaving => None,
+            same if same == phase => Some(old),
+            _ => Some(word),
+        };
         self.phase
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, update)
             .is_ok()
     }
 
-    fn is_leaving(&self) -> bool {
+    pub(super) fn is_leaving(&self) -> bool {
         phase_of(self.phase.load(Ordering::SeqCst)) == Phase::Leaving
     }
 
-    /// Ends the connection. If it is idle and a request arrives at this very moment, that is
-    /// still served: only the receiving side is shut down then.
-    pub(super) fn leave(&self) {
-        let old = self.phase.swap(Phase::Leaving as u64, Ordering::SeqCst);
-        let how = if phase_of(old) == Phase::Idle {
-            Shutdown::Read
-        } else {
-            Shutdown::Both
-        };
-        // Fails where the client was faster.
-        let _ = self.socket.shutdown(how);
-    }
-
-    /// Ends the connection if it has no request in hand.
-    pub(super) fn leave_if_idle(&self) {
-        let update = |old| (phase_of(old) == Phase::Idle).then_some(Phase::Leaving as u64);
-        let idle = self
+    /// Ends the connection to make room, unless it has a whole request in hand or in its
+    /// receive queue. Whether it does end.
+    pub(super) fn leave(&self) -> bool {
+        if self.phase(self.opened).0 == Phase::Idle && self.has_unread() {
+            return false;
+        }
+        let update = |old| (phase_of(old) != Phase::Serving).then_some(Phase::Leaving as u64);
+        let left = self
             .phase
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, update);
-        if idle.is_ok() {
+        if left.is_ok() {
+            // Fails where the client was faster.
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+        left.is_ok()
+    }
+
+    /// Wakes the connection's thread because the proxy stops, if it waits for a request and
+    /// none has arrived. One that arrives at this very moment is still served.
+    pub(super) fn wake_if_idle(&self) {
+        if self.phase(self.opened).0 == Phase::Idle && !self.has_unread() {
+            self.is_shut.store(true, Ordering::SeqCst);
             let _ = self.socket.shutdown(Shutdown::Read);
         }
+    }
+
+    /// Its receiving side has been shut down by this process: an end is none of the client's.
+    pub(super) fn is_shut(&self) -> bool {
+        self.is_shut.load(Ordering::SeqCst)
+    }
+
+    fn has_unread(&self) -> bool {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        matches!(
+            rustix::net::recv(&self.socket, &mut [0], flags),
+            Ok((_, 1..))
+        )
     }
 
     /// While the client is waited for in the middle of a transfer: for how long its pace has
@@ -254,7 +278,7 @@ impl Connection {
             };
             let mut fds = [PollFd::new(&*self.socket, events)];
             if poll_until(&mut fds, until)? {
-                patience.waited(begun.elapsed(), 0);
+                patience.add(begun.elapsed(), 0);
                 return Ok(fds[0].revents());
             }
             // The kernel reports room only when a good part of its buffer is free: what
@@ -264,7 +288,7 @@ impl Connection {
                 self.open_pace(Instant::now(), phase);
                 continue;
             };
-            patience.waited(begun.elapsed(), moved.saturating_sub(before));
+            patience.add(begun.elapsed(), moved.saturating_sub(before));
             if patience.is_over() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -272,11 +296,14 @@ impl Connection {
         }
     }
 
-    /// Begins to judge the transfer's pace anew, unless that has been done a moment ago.
+    /// Begins to watch the transfer's pace, or begins anew where it has been good.
     fn open_pace(&self, now: Instant, phase: Phase) {
         let mut pace = lock(&self.pace);
-        let is_fresh = |(since, _)| now.saturating_duration_since(since) < JUDGED_OVER;
-        if !pace.is_some_and(is_fresh) {
+        let begins = pace.is_none_or(|(since, before)| {
+            let elapsed = now.saturating_duration_since(since);
+            elapsed >= JUDGED_OVER && !crawls(elapsed, self.moved(phase).saturating_sub(before))
+        });
+        if begins {
             *pace = Some((now, self.moved(phase)));
         }
     }

@@ -6,7 +6,7 @@ use crate::http::request::RequestLimits;
 
 /// A client that sends a body or takes an answer more slowly than this, in bytes a second,
 /// makes no progress: one byte now and then must not hold a thread.
-pub(super) const MINIMUM_RATE: u64 = 240;
+const MINIMUM_RATE: u64 = 240;
 
 /// With the table full, the rate of a body or an answer is judged over this span.
 pub(super) const JUDGED_OVER: Duration = Duration::from_millis(500);
@@ -82,50 +82,68 @@ fn max_open(connections: usize) -> usize {
     connections.saturating_add((connections / 8).clamp(1, 64))
 }
 
-/// How long a client may still keep a thread waiting.
+/// How long a client may keep a thread waiting in the middle of a body or an answer.
 ///
-/// Waiting uses it up, each byte that moves gives 1/240 s back, and it never exceeds
-/// `-client-timeout`: a stall ends after exactly that time, and so, in the long run, does a
-/// trickle below the minimum rate.
+/// Two things end it: nothing has moved for `-client-timeout`, or, in a span of that length
+/// that was spent waiting, less than the minimum rate has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     most: Duration,
-    left: Duration,
+    /// Waited since something has moved.
+    stalled: Duration,
+    /// Waited in the current span, and what has moved in it, in bytes.
+    waited: Duration,
+    moved: u64,
+    is_over: bool,
 }
 
 impl Patience {
     pub(super) fn new(most: Duration) -> Self {
-        Self { most, left: most }
+        Self {
+            most,
+            stalled: Duration::ZERO,
+            waited: Duration::ZERO,
+            moved: 0,
+            is_over: false,
+        }
     }
 
     /// When a wait that begins at `now` has to end.
     pub(super) fn deadline(self, now: Instant) -> Instant {
+        let left = self.most.saturating_sub(self.stalled.max(self.waited));
         // An instant that cannot be represented is one that never comes.
-        now.checked_add(self.left)
+        now.checked_add(left)
             .unwrap_or_else(|| now + Duration::from_secs(1 << 30))
     }
 
     /// Takes in a wait of `waited` after which `bytes` had moved.
-    pub(super) fn waited(&mut self, waited: Duration, bytes: u64) {
-        let earned = Duration::from_nanos(bytes.saturating_mul(1_000_000_000 / MINIMUM_RATE));
-        self.left = self
-            .left
-            .saturating_sub(waited)
-            .saturating_add(earned)
-            .min(self.most);
+    pub(super) fn add(&mut self, waited: Duration, bytes: u64) {
+        self.stalled = if bytes == 0 {
+            self.stalled.saturating_add(waited)
+        } else {
+            Duration::ZERO
+        };
+        self.waited = self.waited.saturating_add(waited);
+        self.moved = self.moved.saturating_add(bytes);
+        self.is_over |= self.stalled >= self.most;
+        if self.waited >= self.most {
+            self.is_over |= crawls(self.waited, self.moved);
+            self.waited = Duration::ZERO;
+            self.moved = 0;
+        }
     }
 
     pub(super) fn is_over(self) -> bool {
-        self.left.is_zero()
+        self.is_over
     }
 
-    /// The whole of it.
+    /// `-client-timeout`
     pub(super) fn most(self) -> Duration {
         self.most
     }
 }
 
-/// Whether a transfer that has moved `bytes` in `elapsed` is too slow for a full table.
+/// Whether a transfer that has moved `bytes` in `elapsed` is below the minimum rate.
 pub(super) fn crawls(elapsed: Duration, bytes: u64) -> bool {
     let wanted = u64::try_from(elapsed.as_millis())
         .unwrap_or(u64::MAX)
@@ -153,35 +171,26 @@ mod tests {
     #[test]
     fn a_stall_ends_after_the_whole_time_whatever_moved_before() {
         let mut patience = Patience::new(SECOND * 30);
-        patience.waited(SECOND * 29, 0);
+        patience.add(SECOND * 10, 0);
+        patience.add(Duration::ZERO, 1 << 30);
+        patience.add(SECOND * 19, 0);
+        patience.add(SECOND, 0);
         assert!(!patience.is_over());
-        patience.waited(SECOND / 10, 1 << 30);
         let now = Instant::now();
-        assert_eq!(patience.deadline(now), now + SECOND * 30);
-        patience.waited(SECOND * 30, 0);
+        assert_eq!(patience.deadline(now), now + SECOND * 10);
+        patience.add(SECOND * 10, 0);
         assert!(patience.is_over());
     }
 
     #[test]
-    fn a_trickle_below_the_minimum_rate_ends_and_one_above_does_not() {
-        for (rate, ends) in [(1, true), (120, true), (240, false), (10_000, false)] {
+    fn a_trickle_below_the_minimum_rate_ends_with_its_span_and_one_above_does_not() {
+        for (rate, ends) in [(1, true), (239, true), (240, false), (10_000, false)] {
             let mut patience = Patience::new(SECOND * 5);
-            // The bytes of each second come at its end.
-            let over = (0..1000).any(|_| {
-                let is_late = patience.left < SECOND;
-                patience.waited(SECOND, rate);
-                is_late
-            });
-            assert_eq!(over, ends, "{rate} B/s");
+            for second in 1..100 {
+                patience.add(SECOND, rate);
+                assert_eq!(patience.is_over(), ends && second >= 5, "{rate} B/s");
+            }
         }
-    }
-
-    #[test]
-    fn one_byte_a_second_ends_hardly_later_than_none() {
-        let mut patience = Patience::new(SECOND * 2);
-        patience.waited(SECOND, 1);
-        patience.waited(SECOND, 1);
-        assert!(patience.left < SECOND / 100);
     }
 
     #[test]

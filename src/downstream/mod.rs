@@ -175,7 +175,7 @@ fn send_all(
     while !bytes.is_empty() {
         match rustix::net::send(connection.socket(), bytes, flags) {
             Ok(amount) => {
-                patience.waited(std::time::Duration::ZERO, amount as u64);
+                patience.add(std::time::Duration::ZERO, amount as u64);
                 bytes = bytes.get(amount..).unwrap_or_default();
             }
             Err(Errno::AGAIN) => {
@@ -183,6 +183,9 @@ fn send_all(
                 waited.map_err(|error| in_words(error, *patience))?;
             }
             Err(Errno::INTR) => {}
+            Err(_) if connection.is_leaving() => {
+                return Err(in_words(ErrorKind::ConnectionAborted.into(), *patience));
+            }
             Err(errno) => return Err(errno.into()),
         }
     }

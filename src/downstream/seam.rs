@@ -34,7 +34,6 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::slice;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -45,8 +44,8 @@ use super::session::Session;
 use super::table::Cookie;
 use crate::util::lock::lock;
 
-/// Defines `accept4` and `recv` for the whole program. To be used once, in a binary: who
-/// links the library must not get them.
+/// Defines `accept4` and `recv` for the whole program. To be used once, in a binary: the
+/// library alone must not bring them.
 #[macro_export]
 macro_rules! link_seam {
     () => {
@@ -218,23 +217,27 @@ pub unsafe fn recv(fd: c_int, buffer: *mut c_void, length: usize, flags: c_int) 
             return isize::try_from(result).unwrap_or(-1);
         }
     };
-    // SAFETY: the caller says that it is valid; the kernel would write to it as well.
-    let buffer = unsafe { slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
-    let ticket = catch_unwind(AssertUnwindSafe(|| {
+    let session = catch_unwind(AssertUnwindSafe(|| {
         let goes_on = session.advance();
-        goes_on.then(|| (write_ticket(session.cookie(), buffer), session))
+        goes_on.then_some(session)
     }));
-    match ticket {
-        Ok(Some((length, session))) => {
-            let kept = CURRENT.try_with(|current| current.replace(Some((fd, session))));
-            if kept.is_ok() { length } else { 0 }
-        }
-        // The session has been dropped, and the connection with it.
-        Ok(None) | Err(_) => 0,
+    // The session has been dropped, and the connection with it.
+    let Ok(Some(session)) = session else {
+        return 0;
+    };
+    let mut ticket = [0; LONGEST_TICKET];
+    let ticket = write_ticket(session.cookie(), &mut ticket);
+    let kept = CURRENT.try_with(|current| current.replace(Some((fd, session))));
+    // `tiny_http` reads into a buffer of 1,024 bytes.
+    if kept.is_err() || ticket.len() > length {
+        return 0;
     }
+    // SAFETY: the caller says that the buffer is valid for `length` bytes.
+    unsafe { std::ptr::copy_nonoverlapping(ticket.as_ptr(), buffer.cast(), ticket.len()) };
+    isize::try_from(ticket.len()).unwrap_or(0)
 }
 
-/// Who answers a `recv`.
+/// What answers a `recv`.
 #[allow(clippy::large_enum_variant)] // It is moved once.
 enum Reader {
     /// The socket is not a client's.
@@ -275,14 +278,15 @@ fn reader_of(fd: RawFd) -> Reader {
     }
 }
 
-/// The longest ticket: `GET /18446744073709551615 HTTP/1.1` and an empty line. `tiny_http`
-/// reads into a buffer of 1,024 bytes.
-fn write_ticket(cookie: Cookie, mut buffer: &mut [u8]) -> isize {
-    let room = buffer.len();
-    if write!(buffer, "GET /{cookie} HTTP/1.1\r\n\r\n").is_err() {
-        return 0;
-    }
-    isize::try_from(room - buffer.len()).unwrap_or(0)
+/// The length of `GET /18446744073709551615 HTTP/1.1` and an empty line.
+const LONGEST_TICKET: usize = 38;
+
+fn write_ticket(cookie: Cookie, room: &mut [u8; LONGEST_TICKET]) -> &[u8] {
+    let mut rest = room.as_mut_slice();
+    // It has room for every cookie.
+    let _ = write!(rest, "GET /{cookie} HTTP/1.1\r\n\r\n");
+    let left = rest.len();
+    room.get(..LONGEST_TICKET - left).unwrap_or_default()
 }
 
 /// Checks that `std` accepts and receives through this seam.

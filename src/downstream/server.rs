@@ -306,6 +306,9 @@ impl Front {
                     continue;
                 }
             };
+            if std::mem::take(&mut lock(&self.accepting).short) {
+                info!("connections are accepted again");
+            }
             let counts = admission != Admission::Refuse;
             let cookie = seam::cookie(socket.as_fd());
             let connection = Connection::new(cookie, duplicate, number, counts);
@@ -324,7 +327,7 @@ impl Front {
         let _ = poll(&mut fds, None);
     }
 
-    /// Accepting has failed for want of something: room is made, and some time passes.
+    /// Accepting has failed: some time passes, and room is made where there was none.
     fn rest(&self, errno: Errno) {
         let mut accepting = lock(&self.accepting);
         if !std::mem::replace(&mut accepting.short, true) {
@@ -332,7 +335,10 @@ impl Front {
             warn!("cannot accept connections for the time being: {reason}");
         }
         drop(accepting);
-        self.table.shed_one();
+        let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        if shortages.contains(&errno) {
+            self.table.shed_one();
+        }
         self.table.wait_for_change(SHORTAGE_PAUSE);
     }
 

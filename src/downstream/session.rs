@@ -8,6 +8,7 @@
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info};
@@ -24,7 +25,7 @@ use super::server::Front;
 use super::table::{Cookie, Phase};
 use super::{ClientRequest, Responder, send_all};
 use crate::http::local_reply::rejected;
-use crate::http::request::{Persistence, Rejection, RequestParser, ValidatedRequest};
+use crate::http::request::{Rejection, RequestParser, ValidatedRequest};
 use crate::logging::{canonical, escaped};
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
@@ -35,6 +36,9 @@ const HEAD_READ: usize = 4 * 1024;
 
 /// How long a client that is refused whatever it asks for has time to send its request.
 const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// A receiving side that this process has shut down has no way to wait: how often it is read.
+pub(super) const SHUT_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a client that has been refused may go on sending.
 const LINGER: Duration = Duration::from_secs(2);
@@ -187,17 +191,9 @@ impl Session {
     /// Waits for the next head.
     fn next_request(&mut self) -> Result<Pending, Ended> {
         let limits = *self.front.table().limits();
-        let timeout = if self.refused.is_some() {
-            REFUSED_HEAD_TIMEOUT
-        } else {
-            if self.received.unused().is_empty() {
-                self.wait_for_first_byte()?;
-            }
-            limits.header_timeout
-        };
-        let received_at = Instant::now();
         let client = self.client.ip().to_canonical();
         let mut parser = RequestParser::new();
+        let mut received_at = Instant::now();
         loop {
             let bytes = self.received.unused();
             if let Some((request, length)) = parser.parse(bytes, client, &limits.sizes())? {
@@ -205,43 +201,50 @@ impl Session {
                 if let Some(rejection) = self.refused.take() {
                     return Err(rejection.of(&request.head).into());
                 }
+                // From now on the connection makes no room.
+                self.connection.enter(Phase::Serving);
                 return Ok(Pending {
                     request,
                     received_at,
                 });
             }
-            self.wait_for_more_of_head(received_at + timeout)?;
+            if self.refused.is_some() {
+                self.wait_for_more_of_head(received_at + REFUSED_HEAD_TIMEOUT)?;
+            } else if parser.has_begun() {
+                self.wait_for_more_of_head(received_at + limits.header_timeout)?;
+            } else {
+                // Empty lines in front of a request are none of it.
+                self.wait_for_first_byte()?;
+                received_at = Instant::now();
+            }
         }
     }
 
     /// Waits for a request to begin, at most for `-idle-timeout`, which is the receive
     /// time-out of the socket.
     fn wait_for_first_byte(&mut self) -> Result<(), Ended> {
-        let socket = self.connection.socket();
-        let mut flags = RecvFlags::empty();
         self.received.rest();
-        // The word to stop either finds the connection idle, or is seen here.
-        if !self.connection.enter(Phase::Idle) || self.front.table().is_stopping() {
-            flags = RecvFlags::DONTWAIT;
+        if !self.connection.enter(Phase::Idle) {
+            return Err(Ended::Quietly);
         }
+        // A stopping server either finds the connection idle, or is noticed here.
+        let flags = if self.front.table().is_stopping() {
+            RecvFlags::DONTWAIT
+        } else {
+            RecvFlags::empty()
+        };
+        let socket = self.connection.socket();
         let mut received = self.received.receive(socket, HEAD_READ, flags);
-        if received == Ok(0) && self.front.table().is_stopping() {
-            // The end is our own: a request may have arrived after it.
-            received = self
-                .received
-                .receive(socket, HEAD_READ, RecvFlags::DONTWAIT);
+        if received == Ok(0) && self.connection.is_shut() {
+            // A request may have arrived since.
+            let flags = RecvFlags::DONTWAIT;
+            received = self.received.receive(socket, HEAD_READ, flags);
         }
         match received {
-            Ok(1..) => {}
+            Ok(1..) if self.connection.enter(Phase::Head) => Ok(()),
             // The end, a reset, or a time-out: there is no request to be answered.
-            Ok(0) | Err(_) => return Err(Ended::Quietly),
+            _ => Err(Ended::Quietly),
         }
-        if !self.connection.enter(Phase::Head) {
-            // The receiving side has been shut down: that must not pass for the client's
-            // going away.
-            self.watch = ClientWatch::new(Arc::clone(socket), true);
-        }
-        Ok(())
     }
 
     fn wait_for_more_of_head(&mut self, deadline: Instant) -> Result<(), Ended> {
@@ -255,11 +258,13 @@ impl Session {
             let late = || Rejection::new(408, reason);
             return Err(self.refused.take().unwrap_or_else(late).into());
         }
-        match self
-            .received
-            .receive(socket, HEAD_READ, RecvFlags::DONTWAIT)
-        {
+        let flags = RecvFlags::DONTWAIT;
+        match self.received.receive(socket, HEAD_READ, flags) {
             Ok(1..) | Err(Errno::AGAIN) => Ok(()),
+            Ok(0) if self.connection.is_shut() => {
+                thread::sleep(SHUT_PAUSE);
+                Ok(())
+            }
             Ok(0) | Err(_) => Err(Ended::Quietly),
         }
     }
@@ -331,7 +336,13 @@ impl Session {
             self.refuse(&Rejection::new(503, reason).of(&head));
             return false;
         };
-        let is_leaving = !self.connection.enter(Phase::Serving);
+        if !self.connection.enter(Phase::Serving) {
+            return false;
+        }
+        if self.connection.is_shut() {
+            // That must not pass for the client's going away.
+            self.watch = ClientWatch::new(Arc::clone(self.connection.socket()), true);
+        }
         let request = ClientRequest {
             head,
             body,
@@ -344,11 +355,7 @@ impl Session {
             Arc::clone(&self.connection),
             Arc::clone(self.front.table()),
             work,
-            if is_leaving {
-                Persistence::Close
-            } else {
-                persistence
-            },
+            persistence,
             is_head,
         );
         let handler = self.front.handler();

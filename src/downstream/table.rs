@@ -23,6 +23,9 @@ pub(super) type Cookie = u64;
 /// room: a normal client's next request is on its way.
 const YOUNG: Duration = Duration::from_millis(100);
 
+/// How soon another connection is looked for where one has got a request just now.
+const RETRY: Duration = Duration::from_millis(1);
+
 /// How long a request waits for another one's end before it is refused (`-workers`): a client
 /// that has its answer may send its next request before this process has counted the last
 /// one out.
@@ -45,7 +48,7 @@ pub(super) enum Phase {
     Serving,
     /// It waits for the client to take the answer.
     Sending,
-    /// The client has been refused, and may read the answer in peace.
+    /// The client has been refused, and has some time to read the answer.
     Lingering,
     /// It has been told to close.
     Leaving,
@@ -63,8 +66,10 @@ pub(super) struct Table {
     wants_room: AtomicBool,
     /// Requests that are worked on.
     working: AtomicUsize,
-    /// Others wait for these.
-    waiting_for_work: AtomicBool,
+    /// How many wait to be worked on, whether any do, and what they wait for.
+    waiting_for_work: Mutex<usize>,
+    work_is_wanted: AtomicBool,
+    work_ended: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -76,8 +81,6 @@ struct State {
     handed_out: Option<Cookie>,
     /// Since when a newcomer has waited in vain.
     full_since: Option<Instant>,
-    /// Requests that wait to be worked on.
-    waiting_for_work: usize,
     report: Report,
 }
 
@@ -117,7 +120,9 @@ impl Table {
             stopping: AtomicBool::new(false),
             wants_room: AtomicBool::new(false),
             working: AtomicUsize::new(0),
-            waiting_for_work: AtomicBool::new(false),
+            waiting_for_work: Mutex::default(),
+            work_is_wanted: AtomicBool::new(false),
+            work_ended: Condvar::new(),
         }
     }
 
@@ -216,10 +221,8 @@ impl Table {
                 JUDGED_OVER
             } else {
                 match state.make_room(now, full_for) {
-                    Room::Shed(cookie) => {
-                        state.shed(cookie, now);
-                        continue;
-                    }
+                    Room::Shed(cookie) if state.shed(cookie, now) => continue,
+                    Room::Shed(_) => RETRY,
                     Room::Wait(wait) => wait,
                     Room::None if state.entries.len() < most => return Admission::Refuse,
                     Room::None => return Admission::Drop,
@@ -258,28 +261,23 @@ impl Table {
         if self.take_work() {
             return Some(Work(Arc::clone(self)));
         }
-        let mut state = lock(&self.state);
-        state.waiting_for_work += 1;
-        self.waiting_for_work.store(true, Ordering::SeqCst);
-        let now = Instant::now();
-        // A client that hardly takes its answer must not keep others from theirs.
-        if let Some(cookie) = state.crawler(now, |phase| phase == Phase::Sending).0 {
-            state.shed(cookie, now);
-        }
+        let begun = Instant::now();
+        let mut waiting = lock(&self.waiting_for_work);
+        *waiting += 1;
+        self.work_is_wanted.store(true, Ordering::SeqCst);
         let taken = loop {
             if self.take_work() {
                 break true;
             }
-            let left = WORK_WAIT.saturating_sub(now.elapsed());
+            let left = WORK_WAIT.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 break false;
             }
-            state = wait_timeout(&self.changed, state, left).0;
+            waiting = wait_timeout(&self.work_ended, waiting, left).0;
         };
-        state.waiting_for_work -= 1;
-        let still_waiting = state.waiting_for_work > 0;
-        self.waiting_for_work.store(still_waiting, Ordering::SeqCst);
-        drop(state);
+        *waiting -= 1;
+        self.work_is_wanted.store(*waiting > 0, Ordering::SeqCst);
+        drop(waiting);
         taken.then(|| Work(Arc::clone(self)))
     }
 
@@ -305,7 +303,7 @@ impl Table {
         self.changed.notify_all();
         // Without the lock: what wakes up has to close at once, before more arrives.
         for connection in connections {
-            connection.leave_if_idle();
+            connection.wake_if_idle();
         }
     }
 
@@ -330,10 +328,9 @@ pub(super) struct Work(Arc<Table>);
 impl Drop for Work {
     fn drop(&mut self) {
         self.0.working.fetch_sub(1, Ordering::SeqCst);
-        if self.0.waiting_for_work.load(Ordering::SeqCst) {
-            let state = lock(&self.0.state);
-            self.0.changed.notify_all();
-            drop(state);
+        if self.0.work_is_wanted.load(Ordering::SeqCst) {
+            drop(lock(&self.0.waiting_for_work));
+            self.0.work_ended.notify_one();
         }
     }
 }
@@ -346,26 +343,13 @@ impl State {
                 .then(|| (connection.cookie(), waited))
         });
         let longest = waiting.max_by_key(|(_, waited)| *waited);
-        if let Some((cookie, waited)) = longest
-            && waited >= YOUNG
-        {
-            return Room::Shed(cookie);
-        }
-        let (crawler, next) = self.crawler(now, |_| true);
-        make_room(longest, crawler, next, full_for)
+        make_room(longest, || self.crawler(now), full_for)
     }
 
     /// A connection whose transfer crawls; if there is none, when one may be known to.
-    fn crawler(
-        &self,
-        now: Instant,
-        of: impl Fn(Phase) -> bool,
-    ) -> (Option<Cookie>, Option<Duration>) {
+    fn crawler(&self, now: Instant) -> (Option<Cookie>, Option<Duration>) {
         let mut next: Option<Duration> = None;
         for connection in self.candidates() {
-            if !of(connection.phase(now).0) {
-                continue;
-            }
             let Some(elapsed) = connection.watched_for(now) else {
                 continue;
             };
@@ -386,14 +370,15 @@ impl State {
         counting.map(|entry| &entry.connection)
     }
 
-    fn shed(&mut self, cookie: Cookie, now: Instant) {
+    /// Closes a connection to make room. It may have got a request meanwhile: then it stays.
+    fn shed(&mut self, cookie: Cookie, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(&cookie) else {
-            return;
+            return false;
         };
-        if !std::mem::take(&mut entry.counts) {
-            return;
+        if !entry.counts || !entry.connection.leave() {
+            return false;
         }
-        entry.connection.leave();
+        entry.counts = false;
         self.counted -= 1;
         self.report.closed += 1;
         let due = |last| now.duration_since(last) >= REPORT_INTERVAL;
@@ -402,6 +387,7 @@ impl State {
             self.report.last = Some(now);
             warn!("closed {closed} slow or idle connections to make room (-max-connections)");
         }
+        true
     }
 }
 
@@ -416,47 +402,43 @@ enum Room {
     None,
 }
 
-/// Who makes room: the connection that has waited longest for its client, if that is long
-/// enough; else one that crawls. A newcomer that has waited for half a second takes the
+/// The connection that makes room: the one that has waited longest for its client, if that is
+/// long enough; else one that crawls. A newcomer that has waited for half a second takes the
 /// place of any that waits; if there is none, it is refused, or half a second later where a
 /// transfer was still to be judged.
 ///
 /// `longest`: the connection that has waited longest, and how long. `crawler`: one that
-/// crawls. `next`: when one may be known to. `full_for`: how long the newcomer has waited.
+/// crawls, or when one may be known to. `full_for`: how long the newcomer has waited.
 fn make_room(
     longest: Option<(Cookie, Duration)>,
-    crawler: Option<Cookie>,
-    next: Option<Duration>,
+    crawler: impl FnOnce() -> (Option<Cookie>, Option<Duration>),
     full_for: Duration,
 ) -> Room {
-    match (longest, crawler) {
-        (Some((cookie, waited)), _) if waited >= YOUNG || full_for >= JUDGED_OVER => {
-            Room::Shed(cookie)
-        }
-        (_, Some(cookie)) => Room::Shed(cookie),
-        (longest, None) => {
-            let most = if next.is_some() {
-                2 * JUDGED_OVER
-            } else {
-                JUDGED_OVER
-            };
-            if full_for >= most {
-                return Room::None;
-            }
-            let comes_of_age = longest.map(|(_, waited)| YOUNG.saturating_sub(waited));
-            let wait = [
-                comes_of_age,
-                next,
-                Some(JUDGED_OVER.saturating_sub(full_for)),
-            ];
-            let wait = wait
-                .into_iter()
-                .flatten()
-                .filter(|wait| !wait.is_zero())
-                .min();
-            Room::Wait(wait.unwrap_or(JUDGED_OVER))
-        }
+    if let Some((cookie, waited)) = longest
+        && (waited >= YOUNG || full_for >= JUDGED_OVER)
+    {
+        return Room::Shed(cookie);
     }
+    let (crawler, next) = crawler();
+    if let Some(cookie) = crawler {
+        return Room::Shed(cookie);
+    }
+    let most = if next.is_some() {
+        2 * JUDGED_OVER
+    } else {
+        JUDGED_OVER
+    };
+    if full_for >= most {
+        return Room::None;
+    }
+    let comes_of_age = longest.map(|(_, waited)| YOUNG.saturating_sub(waited));
+    let wait = [
+        comes_of_age,
+        next,
+        Some(JUDGED_OVER.saturating_sub(full_for)),
+    ];
+    let wait = wait.into_iter().flatten().filter(|wait| !wait.is_zero());
+    Room::Wait(wait.min().unwrap_or(JUDGED_OVER))
 }
 
 #[cfg(test)]
@@ -500,7 +482,7 @@ mod tests {
             ((Some((1, MILLI)), None, None, MILLI * 500), Room::Shed(1)),
         ];
         for ((longest, crawler, next, full_for), wanted) in table {
-            let found = make_room(longest, crawler, next, full_for);
+            let found = make_room(longest, || (crawler, next), full_for);
             assert_eq!(
                 found, wanted,
                 "{longest:?} {crawler:?} {next:?} {full_for:?}"

@@ -101,7 +101,7 @@ pub fn exhausted(
 #[must_use]
 pub fn proxy_status(status: u16) -> String {
     match status {
-        400..=499 => format!("{PSEUDONYM}; error=http_request_error; status-code={status}"),
+        400..=499 | 505 => format!("{PSEUDONYM}; error=http_request_error; status-code={status}"),
         500 => format!("{PSEUDONYM}; error=proxy_internal_error"),
         508 => format!("{PSEUDONYM}; error=proxy_loop_detected"),
         _ => format!("{PSEUDONYM}; error=proxy_internal_response"),
