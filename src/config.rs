@@ -11,9 +11,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::sign::CertifiedKey;
-
 use crate::cli::Args;
 use crate::downstream::limits::Limits;
 use crate::downstream::listen::{ListenAddress, ListenAddressError};
@@ -62,10 +59,10 @@ pub struct Config {
     /// Whose name endpoints find in `Host`.
     pub host: HostRule,
     /// Certificates to trust for https endpoints, besides the built-in ones. Each one has
-    /// been accepted by a [`RootCertStore`](rustls::RootCertStore).
-    pub roots: Vec<CertificateDer<'static>>,
+    /// been accepted by [`pem::roots`].
+    pub roots: Vec<pem::Certificate>,
     /// What https endpoints are shown that ask for a certificate: a chain and its key.
-    pub identity: Option<Arc<CertifiedKey>>,
+    pub identity: Option<Arc<pem::Identity>>,
     /// What clients may take.
     pub limits: Limits,
     /// How long requests in flight may take to end once it is time to stop.
@@ -288,7 +285,7 @@ fn pem_file(flag: &'static str, path: PathBuf) -> impl FnOnce(PemFileError) -> C
 fn identity(
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
-) -> Result<Option<Arc<CertifiedKey>>, ConfigError> {
+) -> Result<Option<Arc<pem::Identity>>, ConfigError> {
     let (certificate, key) = match (certificate, key) {
         (None, None) => return Ok(None),
         (Some(_), None) => return Err(ConfigError::NoClientKey),

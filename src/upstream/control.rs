@@ -1,6 +1,6 @@
-//! One attempt's reins: how long it may take, and how it is cancelled.
+//! Deadline and cancellation of one attempt.
 //!
-//! Whoever started an attempt holds a [`Control`] and may cancel from any thread;
+//! The starter of an attempt holds a [`Control`] and may cancel from any thread;
 //! the attempt's own thread registers with it whatever it is about to wait for.
 //! Cancelling shuts the registered sockets down **under the lock** under which they
 //! are registered, so a late cancel can never hit a connection that has gone back
@@ -50,7 +50,7 @@ impl Limit {
     }
 }
 
-/// The reins of one attempt. Shared between the attempt and whoever may cancel it.
+/// Deadline and cancellation of one attempt, shared between the attempt and what cancels it.
 #[derive(Debug)]
 pub struct Control {
     /// All attempts of the request.
@@ -78,7 +78,7 @@ struct State {
 }
 
 impl Control {
-    /// Reins of an attempt of `request` that may run until `limit`.
+    /// For an attempt of `request` that may run until `limit`.
     #[must_use]
     pub fn new(request: &Arc<RequestCancellation>, limit: Limit) -> Arc<Self> {
         let control = Arc::new(Self {

@@ -300,7 +300,7 @@ impl Answer {
         Ok(())
     }
 
-    /// Reads a short body that nobody wants to its end, so that its connection can
+    /// Reads a short body that is not wanted to its end, so that its connection can
     /// be used again; gives up where that would cost more than a connection does.
     pub fn discard(mut self, control: &Control) {
         const WORTH_READING: usize = 64 * 1024;

@@ -19,6 +19,12 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use super::tls::is_version_1;
 use crate::util::io_error::describe;
 
+/// A certificate.
+pub type Certificate = CertificateDer<'static>;
+
+/// A chain of certificates and the private key of the first one.
+pub type Identity = CertifiedKey;
+
 /// The bundle of a whole operating system has a quarter of a mebibyte.
 const LIMIT: u64 = 16 << 20;
 
