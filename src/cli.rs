@@ -423,7 +423,7 @@ pub struct Args {
     pub max_body: u64,
 
     /// largest request head, in bytes
-    #[argh(option, default = "64 << 10", from_str_fn(size))]
+    #[argh(option, default = "64 << 10", from_str_fn(size_of_something))]
     pub max_header: u64,
 
     /// clients that may be connected
@@ -589,6 +589,13 @@ fn size(value: &str) -> Result<u64, String> {
         .ok()
         .and_then(|number| number.checked_mul(unit))
         .ok_or_else(|| format!("is too large for a size {REMEDY}"))
+}
+
+fn size_of_something(value: &str) -> Result<u64, String> {
+    match size(value)? {
+        0 => Err("is no size for a request head (write 64KiB)".to_owned()),
+        size => Ok(size),
+    }
 }
 
 fn workers(value: &str) -> Result<NonZeroUsize, String> {
@@ -1203,6 +1210,10 @@ mod tests {
                 "-max-body: \"99999999999GiB\" is too large for a size (write a whole number of bytes, or one with KiB, MiB or GiB)",
             ),
             ("-w 0", "-workers: \"0\" is not a number from 1 to 65536"),
+            (
+                "-max-h 0",
+                "-max-header: \"0\" is no size for a request head (write 64KiB)",
+            ),
             (
                 "-w 65537",
                 "-workers: \"65537\" is not a number from 1 to 65536",

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use balancing_reverse_proxy::cli::{self, Args, PROXY, Parsed};
 use balancing_reverse_proxy::config::Config;
 use balancing_reverse_proxy::dispatch::{Dispatcher, Policy};
+use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen;
 use balancing_reverse_proxy::downstream::server::Server;
@@ -31,8 +32,7 @@ use balancing_reverse_proxy::upstream::endpoint::{
 use balancing_reverse_proxy::upstream::tls;
 use balancing_reverse_proxy::util::io_error::describe;
 use crossbeam_channel::{Receiver, after, at, bounded, never, select};
-use log::{error, info, warn};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use log::{error, info};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
@@ -90,7 +90,8 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
             error!("internal error: {panic}");
         }
     }));
-    let limits = fitting(config);
+    // A connection to each endpoint, in use or idle, and a file for the body.
+    let limits = descriptors::fit(config.limits, config.endpoints.len() + 1);
     return_large_pieces();
     let stop_signals = handle_signals(logging)
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
@@ -224,35 +225,6 @@ fn handle_signals(logging: &Logging) -> io::Result<Receiver<i32>> {
         .name("signals".to_owned())
         .spawn(handle)?;
     Ok(stop_signals)
-}
-
-/// The limits, with no more connections than there are descriptors for: as many as the
-/// system allows.
-fn fitting(config: &Config) -> Limits {
-    let mut nofile = getrlimit(Resource::Nofile);
-    nofile.current = nofile.maximum;
-    // Where it is not allowed, the limit stays as it is.
-    let _ = setrlimit(Resource::Nofile, nofile);
-    let Some(descriptors) = getrlimit(Resource::Nofile).current else {
-        return config.limits;
-    };
-    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    // A connection to each endpoint, in use or idle, and a file for the body.
-    let per_request = config.endpoints.len() + 1;
-    let wanted = config.limits.max_connections;
-    let needed = Limits::descriptors(wanted, per_request);
-    if needed <= descriptors {
-        return config.limits;
-    }
-    let max_connections = Limits::connections_for(descriptors, per_request);
-    warn!(
-        "-max-connections {wanted} needs {needed} descriptors, but there are only {descriptors} \
-         (ulimit -n), which are enough for {max_connections} connections: no more are accepted"
-    );
-    Limits {
-        max_connections,
-        ..config.limits
-    }
 }
 
 /// Makes the allocator return large pieces of memory to the system at once, and grow them

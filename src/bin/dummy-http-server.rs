@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use argh::FromArgs;
 use balancing_reverse_proxy::cli::{self, Flag, Parsed, Program, boolean};
+use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen::{self, ListenAddress};
 use balancing_reverse_proxy::downstream::server::Server;
@@ -150,7 +151,7 @@ fn serve(args: &Args, address: &ListenAddress) -> Result<(), Box<dyn Error>> {
         delay: args.delay_responding,
         errors: args.random_errors,
     };
-    let server = Server::start(listener, Arc::new(dummy), LIMITS)
+    let server = Server::start(listener, Arc::new(dummy), descriptors::fit(LIMITS, 0))
         .map_err(|error| format!("cannot start: {}", describe(&error)))?;
     log::info!("serving on \"{shown}\"");
 

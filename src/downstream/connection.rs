@@ -133,9 +133,11 @@ impl Connection {
     }
 
     /// Wakes the connection's thread because the proxy stops, if it waits for a request and
-    /// none has arrived. One that arrives at this very moment is still served.
-    pub(super) fn wake_if_idle(&self) {
-        if self.phase(self.opened).0 == Phase::Idle && !self.has_unread() {
+    /// none has arrived, or if it lingers behind an answer. A request that arrives at this
+    /// very moment is still served.
+    pub(super) fn wake(&self) {
+        let (phase, _) = self.phase(self.opened);
+        if phase == Phase::Lingering || (phase == Phase::Idle && !self.has_unread()) {
             self.is_shut.store(true, Ordering::SeqCst);
             let _ = self.socket.shutdown(Shutdown::Read);
         }

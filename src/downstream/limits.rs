@@ -32,41 +32,10 @@ pub struct Limits {
     pub half_close: bool,
 }
 
-/// Descriptors that one connection takes: two of `tiny_http`'s, one of ours.
-const PER_CONNECTION: usize = 3;
-
-/// Descriptors of the process that do not depend on the number of connections.
-const FD_RESERVE: usize = 16;
-
 impl Limits {
     /// How many connections there may be, with those that are refused or on their way out.
     pub(super) fn max_open(&self) -> usize {
         max_open(self.max_connections)
-    }
-
-    /// How many descriptors are needed for that many connections, each with a request that
-    /// takes `per_request`.
-    #[must_use]
-    pub fn descriptors(connections: usize, per_request: usize) -> usize {
-        max_open(connections)
-            .saturating_mul(PER_CONNECTION)
-            .saturating_add(connections.saturating_mul(per_request))
-            .saturating_add(FD_RESERVE)
-    }
-
-    /// The most connections, but at least one, for which this many descriptors are enough.
-    #[must_use]
-    pub fn connections_for(descriptors: usize, per_request: usize) -> usize {
-        let (mut enough, mut too_many) = (1, descriptors.max(2));
-        while too_many - enough > 1 {
-            let between = usize::midpoint(enough, too_many);
-            if Self::descriptors(between, per_request) <= descriptors {
-                enough = between;
-            } else {
-                too_many = between;
-            }
-        }
-        enough
     }
 
     /// How large a request may be.
@@ -78,7 +47,8 @@ impl Limits {
     }
 }
 
-fn max_open(connections: usize) -> usize {
+/// See [`Limits::max_open`].
+pub(super) fn max_open(connections: usize) -> usize {
     connections.saturating_add((connections / 8).clamp(1, 64))
 }
 
@@ -157,16 +127,6 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn descriptors_are_enough_for_so_many_connections_and_no_more() {
-        for (descriptors, per_request) in [(64, 2), (256, 2), (1024, 4), (20_000, 9)] {
-            let fit = Limits::connections_for(descriptors, per_request);
-            assert!(Limits::descriptors(fit, per_request) <= descriptors);
-            assert!(Limits::descriptors(fit + 1, per_request) > descriptors);
-        }
-        assert_eq!(Limits::connections_for(8, 2), 1);
-    }
 
     #[test]
     fn a_stall_ends_after_the_whole_time_whatever_moved_before() {

@@ -7,6 +7,7 @@
 
 mod body;
 mod connection;
+pub mod descriptors;
 pub mod limits;
 pub mod listen;
 pub mod seam;

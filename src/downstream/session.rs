@@ -43,6 +43,9 @@ pub(super) const SHUT_PAUSE: Duration = Duration::from_millis(1);
 /// How long a client that has been refused may go on sending.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The same while the proxy stops.
+const LAST_LINGER: Duration = Duration::from_millis(250);
+
 /// How much of that is read and dropped, in bytes.
 const LINGER_BYTES: usize = 16 << 20;
 
@@ -414,7 +417,12 @@ impl Session {
         if socket.shutdown(Shutdown::Write).is_err() || !self.connection.enter(Phase::Lingering) {
             return;
         }
-        let deadline = Instant::now() + LINGER;
+        let linger = if self.front.table().is_stopping() {
+            LAST_LINGER
+        } else {
+            LINGER
+        };
+        let deadline = Instant::now() + linger;
         let mut left = LINGER_BYTES;
         let mut buffer = [0; 16 * 1024];
         while left > 0 {

@@ -303,7 +303,7 @@ impl Table {
         self.changed.notify_all();
         // Without the lock: what wakes up has to close at once, before more arrives.
         for connection in connections {
-            connection.wake_if_idle();
+            connection.wake();
         }
     }
 

@@ -237,7 +237,7 @@ mod tests {
             (
                 505,
                 "HTTP Version Not Supported",
-                "error=proxy_internal_response",
+                "error=http_request_error; status-code=505",
                 "",
             ),
             (508, "Loop Detected", "error=proxy_loop_detected", ""),

@@ -4,6 +4,7 @@ use crate::common::{
     Gate,
     backend::{Act, Backend, Step, status},
     client::{Client, Closed},
+    median,
     proxy::Proxy,
     refusing::{AT_ONCE, is_refusal},
     settled,
@@ -143,6 +144,41 @@ fn heads_that_are_not_complete_make_room_and_requests_in_flight_do_not() {
 
 /// Fills the table with clients of a kind, beside one honest upload and one honest download
 /// that go on all the time, and lets newcomers in.
+/// Heads of which a byte comes every few milliseconds.
+#[test]
+fn heads_that_drip_make_room() {
+    let backend = endpoint(&Gate::closed());
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-max-connections", "6")
+        .start();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let mut client = proxy.client();
+                    let _ = client.try_send("GET / HTTP/1.1\r\nX: ");
+                    while !over.load(Ordering::Relaxed) && client.try_send("x").is_ok() {
+                        thread::sleep(Duration::from_millis(30));
+                    }
+                }
+            });
+        }
+        let served: Vec<Duration> = (0..10)
+            .map(|_| {
+                let begun = Instant::now();
+                drop(is_let_in(&proxy));
+                begun.elapsed()
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        assert!(
+            median(served.clone()) < Duration::from_secs(1),
+            "{served:?}"
+        );
+    });
+}
+
 fn crawlers_make_room(crawl: impl Fn(&mut Client)) {
     let gate = Gate::closed();
     let backend = endpoint(&gate);

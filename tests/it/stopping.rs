@@ -2,7 +2,7 @@
 
 use crate::common::{
     Gate,
-    backend::{Backend, status},
+    backend::{Act, Backend, status},
     client::Client,
     eventually,
     proxy::Proxy,
@@ -220,4 +220,52 @@ fn under_load_every_request_that_was_accepted_is_answered() {
         // Whatever has reached the endpoint has been answered, whole.
         assert_eq!(backend.calls(), served, "{signal:?}");
     }
+}
+
+#[test]
+fn what_has_arrived_before_the_word_to_stop_is_served_whole() {
+    const CLIENTS: usize = 40;
+    const SIZE: u64 = 1_500_000;
+    let backend = Backend::choosing(|request| match request.target.as_str() {
+        "/large" => status(200)
+            .head_only()
+            .header("Content-Length", &SIZE.to_string())
+            .then([Act::Generate(SIZE)]),
+        _ => status(200).body("small"),
+    });
+    let mut proxy = Proxy::serial(&[&backend]).start();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/small").body(), "small");
+    }
+    // The proxy finds all of it at once: the requests, and that it is to stop.
+    proxy.signal(Signal::STOP);
+    for (number, client) in clients.iter_mut().enumerate() {
+        match number % 3 {
+            0 => client.request("GET /large", ""),
+            1 => client.request("POST /upload", "Content-Length: 4\r\n"),
+            _ => client.send("GET /half HTTP/1.1\r\nHo"),
+        }
+    }
+    proxy.signal(Signal::TERM);
+    proxy.signal(Signal::CONT);
+    eventually(
+        "listener",
+        || TcpStream::connect_timeout(&proxy.address, Duration::from_secs(1)).is_ok(),
+        |&listening| !listening,
+    );
+    for (number, client) in clients.iter_mut().enumerate() {
+        match number % 3 {
+            0 => {
+                let answer = client.counted_response();
+                assert_eq!(answer.status(), 200);
+                assert_eq!((answer.length, answer.patterned), (SIZE, true));
+                continue;
+            }
+            1 => client.send("body"),
+            _ => client.send("st: h\r\n\r\n"),
+        }
+        assert_eq!(client.response().body(), "small", "client {number}");
+    }
+    assert!(proxy.wait_for_exit().success());
 }

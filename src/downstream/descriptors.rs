@@ -1,0 +1,79 @@
+//! How many connections there are descriptors for.
+
+use log::warn;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use super::limits::{Limits, max_open};
+
+/// Descriptors that one connection takes: two of `tiny_http`'s, one of ours.
+const PER_CONNECTION: usize = 3;
+
+/// Descriptors of the process that do not depend on the number of connections.
+const FD_RESERVE: usize = 16;
+
+/// Raises the limit on descriptors as far as the system allows, and lowers
+/// `-max-connections` to what it is enough for, which is logged.
+///
+/// `per_request`: how many descriptors a request takes beside its client's.
+#[must_use]
+pub fn fit(limits: Limits, per_request: usize) -> Limits {
+    let mut nofile = getrlimit(Resource::Nofile);
+    nofile.current = nofile.maximum;
+    // Where it is not allowed, the limit stays as it is.
+    let _ = setrlimit(Resource::Nofile, nofile);
+    let Some(descriptors) = getrlimit(Resource::Nofile).current else {
+        return limits;
+    };
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let wanted = limits.max_connections;
+    let needed = needed(wanted, per_request);
+    if needed <= descriptors {
+        return limits;
+    }
+    let max_connections = connections_for(descriptors, per_request);
+    warn!(
+        "-max-connections {wanted} needs {needed} descriptors, but there are only {descriptors} \
+         (ulimit -n): -max-connections {max_connections} is in force"
+    );
+    Limits {
+        max_connections,
+        ..limits
+    }
+}
+
+/// How many descriptors are needed for that many connections, each with a request.
+fn needed(connections: usize, per_request: usize) -> usize {
+    max_open(connections)
+        .saturating_mul(PER_CONNECTION)
+        .saturating_add(connections.saturating_mul(per_request))
+        .saturating_add(FD_RESERVE)
+}
+
+/// The most connections, but at least one, for which this many descriptors are enough.
+fn connections_for(descriptors: usize, per_request: usize) -> usize {
+    let (mut enough, mut too_many) = (1, descriptors.max(2));
+    while too_many - enough > 1 {
+        let between = usize::midpoint(enough, too_many);
+        if needed(between, per_request) <= descriptors {
+            enough = between;
+        } else {
+            too_many = between;
+        }
+    }
+    enough
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_enough_for_so_many_connections_and_no_more() {
+        for (descriptors, per_request) in [(64, 2), (256, 2), (1024, 4), (20_000, 9)] {
+            let fit = connections_for(descriptors, per_request);
+            assert!(needed(fit, per_request) <= descriptors);
+            assert!(needed(fit + 1, per_request) > descriptors);
+        }
+        assert_eq!(connections_for(8, 2), 1);
+    }
+}
