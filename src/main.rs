@@ -31,6 +31,7 @@ use balancing_reverse_proxy::upstream::endpoint::{
 };
 use balancing_reverse_proxy::upstream::tls;
 use balancing_reverse_proxy::util::io_error::describe;
+use balancing_reverse_proxy::util::thread_pool::ThreadPool;
 use crossbeam_channel::{Receiver, after, at, bounded, never, select};
 use log::{error, info};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -41,6 +42,12 @@ link_seam!();
 
 /// How long to wait at the end for a log whose reader is slow.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
+
+/// More threads than this are more than most systems allow a process.
+const MAX_ATTEMPT_THREADS: usize = 16_384;
+
+/// How long a thread for attempts waits for the next one.
+const ATTEMPT_THREAD_IDLE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let args = match cli::parse::<Args>(&PROXY, env::args_os().skip(1)) {
@@ -97,7 +104,7 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
     let proxy = Proxy {
-        dispatcher: Dispatcher::new(
+        dispatcher: Arc::new(Dispatcher::new(
             endpoints(config, &limits, &idle_monitor)?,
             Policy {
                 mode: config.mode,
@@ -110,7 +117,8 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
                 commit_after: config.commit_after,
                 on_exhausted: config.on_exhausted,
             },
-        ),
+            attempt_threads(&limits, config.endpoints.len()),
+        )),
         proxy_status: config.proxy_status,
         half_close: limits.half_close,
     };
@@ -198,6 +206,13 @@ fn endpoints(
         endpoints.push(Endpoint::new(index, url.clone(), &settings)?);
     }
     Ok(endpoints)
+}
+
+/// The threads for attempts that overlap: as many as all requests can have under way at once.
+fn attempt_threads(limits: &Limits, endpoints: usize) -> Arc<ThreadPool> {
+    let requests = limits.workers.min(limits.max_connections);
+    let most = requests.saturating_mul(endpoints).min(MAX_ATTEMPT_THREADS);
+    ThreadPool::new("attempt", most, ATTEMPT_THREAD_IDLE)
 }
 
 /// SIGTERM and SIGINT come out of the channel; the second one ends the process at once.

@@ -10,7 +10,7 @@
 //! few instructions and never while anything is waited for.
 
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How the endpoints have done of late.
@@ -20,7 +20,7 @@ pub struct Cooldown {
     max_fails: NonZeroU32,
     /// `-cooldown`
     length: Duration,
-    endpoints: Vec<Mutex<State>>,
+    endpoints: Vec<Arc<Mutex<State>>>,
 }
 
 #[derive(Debug, Default)]
@@ -41,33 +41,36 @@ impl Cooldown {
         Self {
             max_fails,
             length,
-            endpoints: (0..endpoints).map(|_| Mutex::default()).collect(),
+            endpoints: (0..endpoints).map(|_| Arc::default()).collect(),
         }
     }
 
     /// The right to ask this endpoint now; none if it is to be passed over.
     #[must_use]
-    pub fn claim(&self, endpoint: usize, now: Instant) -> Option<Claim<'_>> {
+    pub fn claim(&self, endpoint: usize, now: Instant) -> Option<Claim> {
         let mut claim = self.claim_regardless(endpoint)?;
-        let mut state = lock(claim.state);
+        let mut trial = None;
+        let mut state = lock(&claim.state);
         if let Some(until) = state.until {
             if now < until || state.trial.is_some() {
                 return None;
             }
             state.trials += 1;
             state.trial = Some(state.trials);
-            claim.trial = state.trial;
+            trial = state.trial;
         }
         drop(state);
+        claim.trial = trial;
         Some(claim)
     }
 
     /// The right to ask this endpoint though it is cooling: all are.
     #[must_use]
-    pub fn claim_regardless(&self, endpoint: usize) -> Option<Claim<'_>> {
+    pub fn claim_regardless(&self, endpoint: usize) -> Option<Claim> {
         Some(Claim {
-            cooldown: self,
-            state: self.endpoints.get(endpoint)?,
+            max_fails: self.max_fails,
+            length: self.length,
+            state: Arc::clone(self.endpoints.get(endpoint)?),
             trial: None,
         })
     }
@@ -83,17 +86,18 @@ impl Cooldown {
 /// it is as if the endpoint had not been asked.
 #[derive(Debug)]
 #[must_use = "dropping it gives the right back"]
-pub struct Claim<'a> {
-    cooldown: &'a Cooldown,
-    state: &'a Mutex<State>,
+pub struct Claim {
+    max_fails: NonZeroU32,
+    length: Duration,
+    state: Arc<Mutex<State>>,
     trial: Option<u64>,
 }
 
-impl Claim<'_> {
+impl Claim {
     /// It gave a usable answer. True if it was cooling until now.
     #[must_use]
     pub fn succeeded(self) -> bool {
-        let mut state = lock(self.state);
+        let mut state = lock(&self.state);
         state.failures = 0;
         state.trial = None;
         state.until.take().is_some()
@@ -102,33 +106,33 @@ impl Claim<'_> {
     /// Its trial has been given up for another endpoint's answer, though it had had the time
     /// that answers usually take: it goes on cooling. It is no failure all the same.
     pub fn overtaken(self, now: Instant) {
-        let mut state = lock(self.state);
+        let mut state = lock(&self.state);
         if self.trial.is_some() && state.trial == self.trial && state.until.is_some() {
-            state.until = Some(now + self.cooldown.length);
+            state.until = Some(now + self.length);
         }
     }
 
     /// It gave none. The number of failures in a row, if it is cooling from now on.
     #[must_use]
     pub fn failed(self, now: Instant) -> Option<u32> {
-        let mut state = lock(self.state);
+        let mut state = lock(&self.state);
         state.failures = state.failures.saturating_add(1);
         let begins = match state.until {
-            None => state.failures >= self.cooldown.max_fails.get(),
+            None => state.failures >= self.max_fails.get(),
             Some(_) => self.trial.is_some() && state.trial == self.trial,
         };
         if !begins {
             return None;
         }
-        state.until = Some(now + self.cooldown.length);
+        state.until = Some(now + self.length);
         Some(state.failures)
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Claim {
     fn drop(&mut self) {
         if self.trial.is_some() {
-            let mut state = lock(self.state);
+            let mut state = lock(&self.state);
             if state.trial == self.trial {
                 state.trial = None;
             }

@@ -3,10 +3,11 @@
 //! All modes are one loop, `pursue`: start the next attempt or wait for one to end. They
 //! differ in when the next one is due (fan-out: all at once; serial: when the last one has
 //! failed; hedged: also when it takes too long) and in where attempts run: on the caller's
-//! thread where there is only one at a time (`serial`), else on threads (`race`).
+//! thread where there is only one at a time (`serial`), else on pooled threads, too (`race`).
 //!
-//! It ends by calling the caller's `relay` exactly once, with the winner or without. That
-//! happens while the losers end, so that no client waits for them.
+//! It ends by calling the caller's `relay` exactly once, with the winner or without, on the
+//! thread that has it first. That happens while the losers end, so that no client waits for
+//! them.
 //!
 //! What outlives a request (budget, times, failures) is in modules of its own, which do not
 //! look at the clock: time is handed to them.
@@ -15,12 +16,14 @@ pub mod budget;
 pub mod cooldown;
 pub mod latency;
 pub mod order;
+mod patience;
+mod progress;
 mod race;
 mod run;
 mod serial;
 pub mod trail;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -29,14 +32,21 @@ use self::budget::Budget;
 use self::cooldown::Cooldown;
 use self::latency::Latency;
 use self::order::Ranking;
-use self::run::{Attempt, Ended, Mark, Queue, Run};
+use self::patience::Patience;
+use self::progress::Progress;
+use self::run::{Attempt, Ended, Run};
 use self::serial::Serial;
 use self::trail::Trail;
 use crate::config::{CooldownConfig, HedgeAfter, Mode, OnExhausted, Order, TerminalSet};
+use crate::http::request::RequestHead;
 use crate::logging::escaped;
 use crate::upstream::control::RequestCancellation;
-use crate::upstream::endpoint::{Answer, Endpoint, Outgoing};
+use crate::upstream::endpoint::{Answer, Endpoint};
 use crate::upstream::failure::{Failure, Timeout};
+use crate::util::body::Body;
+use crate::util::client_session::ClientSession;
+use crate::util::lock::lock;
+use crate::util::thread_pool::ThreadPool;
 
 /// How requests are put to endpoints.
 #[derive(Debug)]
@@ -64,27 +74,41 @@ pub struct Policy {
 /// Puts requests to endpoints.
 #[derive(Debug)]
 pub struct Dispatcher {
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<Arc<Endpoint>>,
     policy: Policy,
     ranking: Ranking,
+    patience: Patience,
     cooldown: Option<Cooldown>,
     budget: Budget,
     /// Where hedging depends on it.
     latency: Option<Mutex<Latency>>,
+    /// Where attempts run that overlap.
+    threads: Arc<ThreadPool>,
+}
+
+/// A request as its client has sent it. Attempts share it.
+#[derive(Debug)]
+pub struct Request {
+    /// Request line and headers.
+    pub head: RequestHead,
+    /// The body, whole.
+    pub body: Body,
+    /// What is kept for the client's connection.
+    pub session: Arc<ClientSession>,
 }
 
 /// What a request has come to.
-pub struct Dispatched<'a> {
+pub struct Dispatched {
     /// The winner; if there is none, perhaps the best of the answers that are not usable.
-    pub answer: Option<Winner<'a>>,
+    pub answer: Option<Winner>,
     /// What became of the other attempts.
     pub trail: Trail,
 }
 
 /// The answer that is relayed, and who gave it.
-pub struct Winner<'a> {
+pub struct Winner {
     /// Who gave it.
-    pub endpoint: &'a Endpoint,
+    pub endpoint: Arc<Endpoint>,
     /// The answer.
     pub answer: Answer,
     /// The attempt was a hedge.
@@ -93,26 +117,28 @@ pub struct Winner<'a> {
     pub usable: bool,
 }
 
-/// Where attempts run.
-trait Attempts<'e> {
-    fn start(&mut self, attempt: Attempt<'e>);
-    /// Waits for an attempt to end, at most until then.
-    fn wait(&mut self, until: Option<Instant>) -> Event<'e>;
+/// Where attempts run. Called with [`Progress`] locked, but for `wait`.
+trait Attempts {
+    /// Starts an attempt; one that cannot be started has ended.
+    fn start(&self, attempt: Attempt) -> Result<(), Box<Ended>>;
+    /// Waits for an attempt to end. Called on the thread that dispatches.
+    fn wait(&self) -> Event;
 }
 
 /// What has happened.
 #[allow(clippy::large_enum_variant)] // It is moved once.
-enum Event<'e> {
-    Ended(Ended<'e>),
-    TimeIsUp,
+enum Event {
+    Ended(Ended),
+    /// [`Progress`] has changed meanwhile.
+    Progress,
     /// And nothing will: no attempt is under way.
     Nothing,
 }
 
 impl Dispatcher {
-    /// Of these endpoints nothing is known yet.
+    /// Of these endpoints nothing is known yet. Attempts that overlap run on `threads`.
     #[must_use]
-    pub fn new(endpoints: Vec<Endpoint>, policy: Policy) -> Self {
+    pub fn new(endpoints: Vec<Endpoint>, policy: Policy, threads: Arc<ThreadPool>) -> Self {
         let hedging = match policy.mode {
             Mode::Hedged(hedging) => Some(hedging),
             Mode::Serial | Mode::Fanout => None,
@@ -127,9 +153,11 @@ impl Dispatcher {
                 Cooldown::new(max_fails, length, endpoints.len())
             }),
             budget: Budget::new(hedging.map_or(0, |hedging| hedging.budget)),
+            patience: Patience::new(endpoints.len(), Instant::now()),
             latency: latency.map(Mutex::new),
-            endpoints,
+            endpoints: endpoints.into_iter().map(Arc::new).collect(),
             policy,
+            threads,
         }
     }
 
@@ -139,21 +167,23 @@ impl Dispatcher {
         &self.policy
     }
 
-    /// Puts the request to the endpoints and hands what came of it to `relay`.
-    /// `cancellation` ends it without an answer.
-    pub fn dispatch<'a, R>(
-        &'a self,
-        request: Outgoing<'a>,
-        cancellation: &'a Arc<RequestCancellation>,
-        relay: impl FnOnce(Dispatched<'a>) -> R,
-    ) -> R {
+    /// Puts the request to the endpoints and hands what came of it to `relay`, on this thread or
+    /// on one for attempts. `cancellation` ends it without an answer. No attempt is left, and
+    /// `relay` has ended, when this returns.
+    pub fn dispatch(
+        self: &Arc<Self>,
+        request: &Arc<Request>,
+        cancellation: &Arc<RequestCancellation>,
+        relay: impl FnOnce(Dispatched) + Send + 'static,
+    ) {
         let now = Instant::now();
         let once = self.policy.idempotent_only && !is_idempotent(request.head.method());
         let overlaps = !once && self.endpoints.len() > 1;
         let run = Run {
-            dispatcher: self,
-            request: Outgoing { once, ..request },
-            cancellation,
+            dispatcher: Arc::clone(self),
+            request: Arc::clone(request),
+            once,
+            cancellation: Arc::clone(cancellation),
             deadline: now + self.policy.request_timeout,
             all_at_once: overlaps && self.policy.mode == Mode::Fanout,
             hedge_after: self.hedge_after(now).filter(|_| overlaps),
@@ -162,9 +192,12 @@ impl Dispatcher {
             self.budget.request();
         }
         if run.all_at_once || run.hedge_after.is_some() {
-            race::dispatch(&run, relay)
+            race::dispatch(run, relay);
         } else {
-            relay(pursue(&run, &mut Serial::new(&run)))
+            let progress = Mutex::new(Progress::new(&run));
+            if let Some(dispatched) = pursue(&run, &progress, &Serial::new(&run)) {
+                relay(dispatched);
+            }
         }
     }
 
@@ -208,85 +241,21 @@ impl Dispatcher {
     }
 }
 
-/// The loop of all modes: starts what is due, and waits for something to happen.
-fn pursue<'e>(run: &Run<'e>, attempts: &mut impl Attempts<'e>) -> Dispatched<'e> {
-    let budget = &run.dispatcher.budget;
-    let mut queue = Queue::new(run.dispatcher);
-    let mut trail = Trail::default();
-    let mut best: Option<Winner<'e>> = None;
-    let mut under_way: Vec<Mark> = Vec::new();
-    let mut hedge_at = None;
-    // How many attempts are to start now, and whether as hedges.
-    let (mut due, mut hedged) = (if run.all_at_once { run.endpoints() } else { 1 }, false);
-    loop {
-        for _ in 0..due {
-            let Some(attempt) = run.next(&mut queue, hedged) else {
-                if hedged {
-                    budget.put_back();
-                }
-                break;
-            };
-            if attempt.mark.started >= run.deadline {
-                let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
-                log_failure(attempt.endpoint, &timeout);
-                trail.add(attempt.mark, timeout, Duration::ZERO, true);
-                queue.close();
-                break;
-            }
-            under_way.push(attempt.mark);
-            hedge_at = run.hedge_after.map(|after| attempt.mark.started + after);
-            attempts.start(attempt);
-        }
-        if under_way.is_empty() {
-            break;
-        }
-        match attempts.wait(hedge_at) {
+/// The loop of all modes: starts what is due, and waits for something to happen. None if
+/// another thread has taken what the request has come to.
+fn pursue(run: &Run, progress: &Mutex<Progress>, attempts: &impl Attempts) -> Option<Dispatched> {
+    lock(progress).begin(run, attempts);
+    while !lock(progress).is_over() {
+        match attempts.wait() {
+            Event::Ended(ended) => lock(progress).ended(run, ended, attempts),
+            Event::Progress => {}
             Event::Nothing => break,
-            Event::TimeIsUp => {
-                hedge_at = None;
-                hedged = budget.take();
-                due = usize::from(hedged);
-            }
-            Event::Ended(mut ended) => {
-                let mark = ended.attempt.mark;
-                let endpoint = ended.attempt.endpoint;
-                under_way.retain(|other| *other != mark);
-                if let Some(failure) = &ended.failure {
-                    log_failure(endpoint, failure);
-                }
-                run.report(&mut ended);
-                let answer = ended.answer.map(|answer| Winner {
-                    endpoint,
-                    answer,
-                    hedged: mark.hedged,
-                    usable: ended.failure.is_none(),
-                });
-                let Some(failure) = ended.failure else {
-                    for loser in under_way {
-                        trail.add(loser, Failure::Cancelled, loser.started.elapsed(), true);
-                    }
-                    return Dispatched { answer, trail };
-                };
-                if failure == Failure::Cancelled || (run.request.once && ended.sent) {
-                    queue.close();
-                }
-                trail.add(mark, failure, ended.after, ended.sent);
-                if let Some(answer) = answer
-                    && best.as_ref().is_none_or(|best| answer.is_better_than(best))
-                {
-                    best = Some(answer);
-                }
-                (due, hedged) = (usize::from(!run.all_at_once), false);
-            }
         }
     }
-    Dispatched {
-        answer: best.filter(|_| !run.cancellation.is_cancelled()),
-        trail,
-    }
+    lock(progress).dispatched(run)
 }
 
-impl Winner<'_> {
+impl Winner {
     /// Of two answers that are not usable: the one of the lower status class.
     fn is_better_than(&self, other: &Self) -> bool {
         self.answer.head.status / 100 < other.answer.head.status / 100
@@ -312,11 +281,6 @@ fn is_idempotent(method: &str) -> bool {
     ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].contains(&method)
 }
 
-/// A lock that another thread poisoned is still usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,7 +299,8 @@ mod tests {
             commit_after: 0,
             on_exhausted: OnExhausted::Status500,
         };
-        Dispatcher::new(Vec::new(), policy)
+        let threads = ThreadPool::new("attempt", 8, Duration::from_secs(1));
+        Dispatcher::new(Vec::new(), policy, threads)
     }
 
     #[test]

@@ -1,187 +1,444 @@
-//! Attempts on threads of their own: several may be under way, and the first usable answer
-//! wins.
+//! Attempts that overlap: the first usable answer wins.
 //!
-//! Exactly one winner leaves this module. It is relayed while the losers end. The scope
-//! joins them, so a loser must not take long: the winner's thread cancels them a few
-//! milliseconds after the win. Those few milliseconds are for losers that are about to
-//! answer: a cancelled HTTP/1.1 call costs its connection.
+//! Results go down a channel, and the first usable one is taken; exactly one winner leaves this
+//! module. The dispatching thread runs an attempt itself, the others get pooled threads. So a
+//! hedge that is not needed costs nothing: its time is an alarm of the first attempt's wait.
+//! While the dispatching thread is in an attempt, the thread that ends another one takes the
+//! results out of the channel in its place, and relays the winner at once.
 //!
-//! Cost: a thread per attempt.
+//! Losers go on beside the relay and for a few milliseconds behind it, in which most of them
+//! answer: a cancelled HTTP/1.1 call costs its connection. The thread that has relayed waits
+//! for the dispatching thread's attempt, that one for all others; what is left after the grace is
+//! cancelled. Only if the relay may take long does a thread of its own see to that.
+//! The scope joins all attempts, so one that could not be cancelled would hold the dispatching
+//! thread.
+//!
+//! Cost: one futex wake to start an attempt on a pooled thread, and one each time that a thread
+//! has to wait for another one's end; of three attempts that take equally long about two.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, Scope};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
-use super::run::{Attempt, Ended, Performed, Run};
+use super::progress::Progress;
+use super::run::{Attempt, Ended, Mark, Performed, Run};
 use super::{Attempts, Dispatched, Event, pursue};
+use crate::http::response::BodyLength;
 use crate::upstream::control::Control;
 use crate::upstream::failure::Failure;
 use crate::util::io_error::describe;
+use crate::util::lock::lock;
+use crate::util::thread_pool::{Scope, Spawner};
 
-/// How long losers may go on after the win.
+/// How long losers may go on after the win, at least and at most.
 const GRACE: Duration = Duration::from_millis(5);
+const LONGEST_GRACE: Duration = Duration::from_millis(100);
 
-pub(super) fn dispatch<'e, R>(run: &Run<'e>, relay: impl FnOnce(Dispatched<'e>) -> R) -> R {
+/// Losers have so many times as long as attempts take on the average.
+const AVERAGES: u32 = 3;
+
+/// A body in memory that is no longer than this, in bytes, is relayed without waiting: a
+/// client's socket has room for it.
+const SHORT: u64 = 16 * 1024;
+
+/// Runs the attempts on pooled threads and on the calling one. `relay` is called on one of them.
+pub(super) fn dispatch(run: Run, relay: impl FnOnce(Dispatched) + Send + 'static) {
+    let begun = Instant::now();
+    let scope = run.dispatcher.threads.scope();
     let (outcomes, received) = bounded(run.endpoints());
-    let (running, ended) = bounded(0);
-    let race = Race {
+    let race = Arc::new_cyclic(|weak| Race {
+        weak: Weak::clone(weak),
+        progress: Mutex::new(Progress::new(&run)),
         run,
-        field: Mutex::default(),
+        begun,
+        relay: Mutex::new(Some(Box::new(relay))),
+        grace: OnceLock::new(),
+        spawner: scope.spawner().clone(),
+        outcomes,
+        received,
+        own: Mutex::new(Own::Free),
+        dispatching: thread::current().id(),
         won: AtomicBool::new(false),
-        ended,
-    };
-    thread::scope(|scope| {
-        let mut threads = Threads {
-            scope,
-            race: &race,
-            outcomes,
-            received,
-            running,
-        };
-        let dispatched = pursue(run, &mut threads);
-        // What is left of `running` now belongs to losers.
-        drop(threads);
-        let relayed = relay(dispatched);
-        race.end_with_the_next_request();
-        relayed
-    })
-}
-
-/// Starts attempts on threads of a scope, and hears of their ends.
-struct Threads<'scope, 'env, 'e> {
-    scope: &'scope Scope<'scope, 'env>,
-    race: &'scope Race<'scope, 'e>,
-    outcomes: Sender<Ended<'e>>,
-    received: Receiver<Ended<'e>>,
-    running: Sender<()>,
-}
-
-impl<'scope, 'e: 'scope> Attempts<'e> for Threads<'scope, '_, 'e> {
-    fn start(&mut self, attempt: Attempt<'e>) {
-        let (race, outcomes, running) = (self.race, self.outcomes.clone(), self.running.clone());
-        race.enter(&attempt.control);
-        let name = format!("attempt-{}", attempt.mark.endpoint);
-        // What a thread that could not be started was to take along.
-        let place = Arc::new(Mutex::new(Some(attempt)));
-        let taken = Arc::clone(&place);
-        let take = |place: &Mutex<Option<Attempt<'e>>>| {
-            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            place.take()
-        };
-        let spawned = thread::Builder::new()
-            .name(name)
-            .spawn_scoped(self.scope, move || {
-                if let Some(attempt) = take(&taken) {
-                    race.attempt(attempt, &outcomes, running);
-                }
-            });
-        if let Err(error) = spawned
-            && let Some(attempt) = take(&place)
-        {
-            let reason = format!("cannot start a thread: {}", describe(&error));
-            let result = Performed::failed(Failure::Internal(reason));
-            // There is room for one of each endpoint.
-            let _ = self.outcomes.send(Ended::new(attempt, result));
-        }
+        field: Mutex::default(),
+        laggards: AtomicUsize::new(0),
+    });
+    let _ending = Ending(&race);
+    if let Some(dispatched) = pursue(&race.run, &race.progress, &*race) {
+        race.relay(dispatched);
     }
-
-    fn wait(&mut self, until: Option<Instant>) -> Event<'e> {
-        // What has ended is heard of first, even where the time is up.
-        let ended = match until {
-            Some(until) => self.received.recv_deadline(until),
-            None => self.received.recv().map_err(RecvTimeoutError::from),
-        };
-        match ended {
-            Ok(ended) => Event::Ended(ended),
-            Err(RecvTimeoutError::Timeout) => Event::TimeIsUp,
-            Err(RecvTimeoutError::Disconnected) => Event::Nothing,
-        }
-    }
+    race.end_losers(&scope);
 }
 
-struct Race<'r, 'e> {
-    run: &'r Run<'e>,
-    field: Mutex<Field>,
+/// Attempts of one request that overlap.
+struct Race {
+    weak: Weak<Self>,
+    run: Run,
+    begun: Instant,
+    relay: Mutex<Option<Relay>>,
+    /// When losers are cancelled.
+    grace: OnceLock<Instant>,
+    /// Locked before `own` and `field`.
+    progress: Mutex<Progress>,
+    spawner: Spawner,
+    outcomes: Sender<Ended>,
+    received: Receiver<Ended>,
+    /// Changed only while `progress` is locked.
+    own: Mutex<Own>,
+    dispatching: ThreadId,
     won: AtomicBool,
-    /// Disconnected once all attempts but the winner's have ended.
-    ended: Receiver<()>,
+    field: Mutex<Field>,
+    /// How many attempts are under way that the client's next request does not wait for.
+    laggards: AtomicUsize,
 }
 
-/// All that have started.
+type Relay = Box<dyn FnOnce(Dispatched) + Send>;
+
+/// The attempt on the dispatching thread.
+#[allow(clippy::large_enum_variant)] // It is moved once.
+enum Own {
+    Free,
+    Next(Attempt),
+    Running {
+        /// The client's next request waits for it.
+        is_prompt: bool,
+        /// The thread that has relayed another one's answer, and waits for this one.
+        awaited_by: Option<Thread>,
+    },
+}
+
+/// All that have started, but for the winner.
 #[derive(Default)]
 struct Field {
     over: bool,
     controls: Vec<Arc<Control>>,
 }
 
-impl<'e> Race<'_, 'e> {
-    /// From now on the end of the race is this attempt's end, too.
-    fn enter(&self, control: &Arc<Control>) {
-        let mut field = self.field.lock().unwrap_or_else(PoisonError::into_inner);
+/// Cancels all attempts in a panic.
+struct Ending<'a>(&'a Race);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.cancel_losers();
+        }
+    }
+}
+
+/// Counts a laggard until dropped.
+struct Laggard(Arc<Race>);
+
+impl Drop for Laggard {
+    fn drop(&mut self) {
+        self.0.laggards.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Attempts for Race {
+    fn start(&self, attempt: Attempt) -> Result<(), Box<Ended>> {
+        self.enter(&attempt);
+        let mut own = lock(&self.own);
+        let Mark {
+            endpoint, started, ..
+        } = attempt.mark;
+        let is_prompt = self.run.dispatcher.patience.is_prompt(endpoint, started);
+        let may_be_own = thread::current().id() == self.dispatching
+            && matches!(*own, Own::Free)
+            && (is_prompt || !self.run.all_at_once);
+        if may_be_own {
+            *own = Own::Next(attempt);
+            return Ok(());
+        }
+        drop(own);
+        self.start_pooled(attempt, is_prompt)
+    }
+
+    fn wait(&self) -> Event {
+        loop {
+            let progress = lock(&self.progress);
+            // What has ended is taken first. What ends from now on is taken out of the channel
+            // by its own thread, as long as the attempt is running.
+            match self.received.try_recv() {
+                Ok(ended) => return Event::Ended(ended),
+                Err(TryRecvError::Disconnected) => return Event::Nothing,
+                Err(TryRecvError::Empty) => {}
+            }
+            let own = self.begin_own();
+            drop(progress);
+            match own {
+                Some(attempt) => return self.run_own(attempt),
+                // The channel's own wait yields the processor several times before it sleeps.
+                None => thread::park(),
+            }
+        }
+    }
+}
+
+impl Race {
+    /// From now on the end of the race is this attempt's end, and it is hedged in time.
+    fn enter(&self, attempt: &Attempt) {
+        let control = &attempt.control;
+        if let Some(after) = self.run.hedge_after {
+            let (race, mark) = (Weak::clone(&self.weak), attempt.mark);
+            control.set_alarm(mark.started + after, move || {
+                if let Some(race) = race.upgrade() {
+                    lock(&race.progress).hedge(&race.run, mark, &*race);
+                }
+            });
+        }
+        let mut field = lock(&self.field);
         if field.over {
             control.cancel();
         }
         field.controls.push(Arc::clone(control));
     }
 
-    /// One attempt, on its own thread. Only a usable answer is sent as such, and only
-    /// the first one; after the win nothing is sent at all.
-    fn attempt(&self, mut attempt: Attempt<'e>, outcomes: &Sender<Ended<'e>>, running: Sender<()>) {
-        let performed = catch_unwind(AssertUnwindSafe(|| self.run.perform(&mut attempt)));
-        let performed = performed.unwrap_or_else(|_| {
-            // The hook has written it down. Without a word the caller would wait for ever.
-            Performed::failed(Failure::Internal("the attempt panicked".to_owned()))
+    fn start_pooled(&self, attempt: Attempt, is_prompt: bool) -> Result<(), Box<Ended>> {
+        let reserved = self.spawner.reserve().map_err(|error| describe(&error));
+        let (race, reserved) = match (self.weak.upgrade(), reserved) {
+            (Some(race), Ok(reserved)) => (race, reserved),
+            (_, reserved) => {
+                let reason = reserved.err().unwrap_or_default();
+                let reason = format!("cannot start a thread: {reason}");
+                let result = Performed::failed(Failure::Internal(reason));
+                return Err(Box::new(Ended::new(attempt, result)));
+            }
+        };
+        let laggard = (!is_prompt).then(|| {
+            self.laggards.fetch_add(1, Ordering::SeqCst);
+            Laggard(Arc::clone(&race))
         });
-        let mut ended = Ended::new(attempt, performed);
-        let control = Arc::clone(&ended.attempt.control);
-        if ended.is_usable() && !self.won.swap(true, Ordering::AcqRel) {
-            // Fails where the caller's thread has panicked: then nobody waits for it.
-            let _ = outcomes.send(ended);
-            drop(running);
-            self.end_losers(&control);
+        reserved.run(move || {
+            race.run_pooled(attempt);
+            drop(laggard);
+        });
+        Ok(())
+    }
+
+    /// Takes the attempt that is next on the dispatching thread.
+    fn begin_own(&self) -> Option<Attempt> {
+        let mut own = lock(&self.own);
+        if !matches!(*own, Own::Next(_)) {
+            return None;
+        }
+        let running = Own::Running {
+            is_prompt: self.run.all_at_once,
+            awaited_by: None,
+        };
+        match mem::replace(&mut *own, running) {
+            Own::Next(attempt) => Some(attempt),
+            Own::Free | Own::Running { .. } => None,
+        }
+    }
+
+    fn run_own(&self, attempt: Attempt) -> Event {
+        let mut ended = self.perform(attempt);
+        if let Some(ended) = &mut ended
+            && let Some(answer) = ended.unwanted(&self.run)
+        {
+            answer.discard(&ended.attempt.control);
+        }
+        let progress = lock(&self.progress);
+        let own = mem::replace(&mut *lock(&self.own), Own::Free);
+        drop(progress);
+        if let Own::Running {
+            awaited_by: Some(thread),
+            ..
+        } = own
+        {
+            thread.unpark();
+        }
+        ended.map_or(Event::Progress, Event::Ended)
+    }
+
+    fn run_pooled(&self, attempt: Attempt) {
+        let control = Arc::clone(&attempt.control);
+        let Some(mut ended) = self.perform(attempt) else {
             return;
+        };
+        let unwanted = ended.unwanted(&self.run);
+        // There is room for one of each endpoint.
+        let _ = self.outcomes.send(ended);
+        let mut progress = lock(&self.progress);
+        let is_busy = matches!(*lock(&self.own), Own::Running { .. });
+        let won = if is_busy {
+            self.take_results(&mut progress)
+        } else {
+            None
+        };
+        drop(progress);
+        if !is_busy {
+            self.spawner.wake_owner();
+        }
+        if let Some(won) = won {
+            self.relay(won);
+            self.end_own();
+        }
+        if let Some(answer) = unwanted {
+            answer.discard(&control);
+        }
+    }
+
+    /// Takes results out of the channel in place of the dispatching thread. Returns the winner,
+    /// if there is one.
+    fn take_results(&self, progress: &mut Progress) -> Option<Dispatched> {
+        while !progress.is_won() {
+            let ended = self.received.try_recv().ok()?;
+            progress.ended(&self.run, ended, self);
+        }
+        progress.dispatched(&self.run)
+    }
+
+    fn relay(&self, dispatched: Dispatched) {
+        let _ending = Ending(self);
+        let relaying = self.end_losers_beside(&dispatched);
+        let relay = lock(&self.relay).take();
+        if let Some(relay) = relay {
+            relay(dispatched);
+        }
+        drop(relaying);
+    }
+
+    /// When losers are cancelled. First asked when the winner is known.
+    fn grace(&self) -> Instant {
+        *self.grace.get_or_init(|| {
+            let now = Instant::now();
+            let average = self.run.dispatcher.patience.average(now);
+            let usual = self.begun + average * AVERAGES;
+            usual.clamp(now + GRACE, now + LONGEST_GRACE)
+        })
+    }
+
+    /// One attempt, on the calling thread. Only the first usable answer comes back as such, and
+    /// nothing after it: a loser is seen to here.
+    fn perform(&self, mut attempt: Attempt) -> Option<Ended> {
+        let control = Arc::clone(&attempt.control);
+        let performed = caught(|| self.run.perform(&mut attempt));
+        let mut ended = Ended::new(attempt, performed);
+        self.note_patience(&ended);
+        if ended.is_usable() && !self.won.swap(true, Ordering::AcqRel) {
+            let mut field = lock(&self.field);
+            field.controls.retain(|other| !Arc::ptr_eq(other, &control));
+            return Some(ended);
         }
         if self.won.load(Ordering::Acquire) {
             self.run.report(&mut ended);
             if let Some(answer) = ended.take_answer() {
                 answer.discard(&control);
             }
-            return;
+            return None;
         }
-        let unwanted = ended.unwanted(self.run);
-        let _ = outcomes.send(ended);
-        if let Some(answer) = unwanted {
-            answer.discard(&control);
+        Some(ended)
+    }
+
+    fn note_patience(&self, ended: &Ended) {
+        let patience = &self.run.dispatcher.patience;
+        let endpoint = ended.attempt.mark.endpoint;
+        if ended.failure != Some(Failure::Cancelled) {
+            patience.ended(endpoint, ended.after);
+        } else if !self.run.cancellation.is_cancelled() {
+            patience.cancelled(endpoint, ended.after);
         }
     }
 
-    fn end_losers(&self, winner: &Arc<Control>) {
-        if self.ended.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
-            self.cancel_all_but(Some(winner));
+    /// If the relay may take long, another thread cancels the losers after the grace, unless
+    /// what is returned is dropped before.
+    fn end_losers_beside(&self, won: &Dispatched) -> Option<Sender<()>> {
+        let grace = self.grace();
+        let winner = won.answer.as_ref()?;
+        let is_short = match winner.answer.length {
+            BodyLength::Bodiless => true,
+            BodyLength::Known(length) => length <= SHORT && winner.answer.is_whole(),
+            BodyLength::Unknown => false,
+        };
+        if is_short || !won.trail.has_cancelled() {
+            return None;
+        }
+        let (relaying, relayed) = bounded(0);
+        match (self.weak.upgrade(), self.spawner.reserve()) {
+            (Some(race), Ok(reserved)) => reserved.run(move || {
+                if relayed.recv_deadline(grace) == Err(RecvTimeoutError::Timeout) {
+                    race.cancel_losers();
+                }
+            }),
+            _ => self.cancel_losers(),
+        }
+        Some(relaying)
+    }
+
+    /// The answer has been relayed by a pooled thread, this one. Waits for the attempt of the
+    /// dispatching thread, which waits for all others then.
+    fn end_own(&self) {
+        let is_prompt = match &mut *lock(&self.own) {
+            Own::Running {
+                is_prompt,
+                awaited_by,
+            } => {
+                *awaited_by = Some(thread::current());
+                *is_prompt
+            }
+            Own::Free | Own::Next(_) => return,
+        };
+        if !is_prompt {
+            self.wait_for_next_request();
+        }
+        while matches!(*lock(&self.own), Own::Running { .. }) {
+            let left = self.grace().saturating_duration_since(Instant::now());
+            if !is_prompt || left.is_zero() {
+                return self.cancel_losers();
+            }
+            thread::park_timeout(left);
         }
     }
 
-    fn cancel_all_but(&self, winner: Option<&Arc<Control>>) {
-        let mut field = self.field.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The answer has been relayed, or is being relayed by a pooled thread. Losers that are
+    /// worth waiting for have the whole grace, the others until the client sends its next
+    /// request.
+    fn end_losers(&self, scope: &Scope) {
+        let laggards = || self.laggards.load(Ordering::SeqCst);
+        scope.wait_until(Some(self.grace()), laggards);
+        if !scope.is_over() {
+            self.wait_for_next_request();
+            self.cancel_losers();
+        }
+    }
+
+    fn wait_for_next_request(&self) {
+        let left = self.grace().saturating_duration_since(Instant::now());
+        if let Some(client) = self.run.cancellation.client()
+            && !left.is_zero()
+        {
+            let _ = client.wait_for_more(left);
+        }
+    }
+
+    fn cancel_losers(&self) {
+        let mut field = lock(&self.field);
         field.over = true;
         for control in &field.controls {
-            if !winner.is_some_and(|winner| Arc::ptr_eq(control, winner)) {
-                control.cancel();
-            }
+            control.cancel();
         }
     }
+}
 
-    /// The answer has been relayed. A client that sends its next request at once does not
-    /// wait for the losers of this one.
-    fn end_with_the_next_request(&self) {
-        let ended = self.ended.try_recv() != Err(TryRecvError::Empty);
-        let client = self.run.cancellation.client();
-        if !ended && client.is_some_and(|client| client.wait_for_more(GRACE)) {
-            self.cancel_all_but(None);
-        }
+/// A panic is a failure of its attempt only. The hook has logged it.
+fn caught(perform: impl FnOnce() -> Performed) -> Performed {
+    catch_unwind(AssertUnwindSafe(perform))
+        .unwrap_or_else(|_| Performed::failed(Failure::Internal("the attempt panicked".to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_that_panics_has_failed() {
+        let performed = caught(|| std::panic::resume_unwind(Box::new("on purpose")));
+        let reason = "the attempt panicked".to_owned();
+        assert_eq!(performed.failure(), Some(&Failure::Internal(reason)));
     }
 }

@@ -7,7 +7,7 @@ use log::info;
 
 use super::cooldown::Claim;
 use super::order::Sequence;
-use super::{Dispatcher, Policy};
+use super::{Dispatcher, Policy, Request};
 use crate::config::OnExhausted;
 use crate::go_duration::GoDuration;
 use crate::upstream::control::{Control, Limit, RequestCancellation};
@@ -15,11 +15,13 @@ use crate::upstream::endpoint::{Answer, Endpoint, Outgoing};
 use crate::upstream::failure::{Failure, Timeout};
 
 /// One request on its way.
-pub(super) struct Run<'e> {
-    pub(super) dispatcher: &'e Dispatcher,
-    pub(super) request: Outgoing<'e>,
+pub(super) struct Run {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) request: Arc<Request>,
+    /// No endpoint must get it twice.
+    pub(super) once: bool,
     /// The client's going away cancels all attempts.
-    pub(super) cancellation: &'e Arc<RequestCancellation>,
+    pub(super) cancellation: Arc<RequestCancellation>,
     pub(super) deadline: Instant,
     /// No attempt waits for another one.
     pub(super) all_at_once: bool,
@@ -38,12 +40,12 @@ pub(super) struct Mark {
 }
 
 /// One request put to one endpoint.
-pub(super) struct Attempt<'e> {
+pub(super) struct Attempt {
     pub(super) mark: Mark,
-    pub(super) endpoint: &'e Endpoint,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) control: Arc<Control>,
     /// Where failures are counted.
-    claim: Option<Claim<'e>>,
+    claim: Option<Claim>,
 }
 
 /// What came of an attempt.
@@ -66,9 +68,16 @@ impl Performed {
     }
 }
 
+#[cfg(test)]
+impl Performed {
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+}
+
 /// An attempt that has ended.
-pub(super) struct Ended<'e> {
-    pub(super) attempt: Attempt<'e>,
+pub(super) struct Ended {
+    pub(super) attempt: Attempt,
     pub(super) answer: Option<Answer>,
     pub(super) failure: Option<Failure>,
     pub(super) sent: bool,
@@ -76,8 +85,8 @@ pub(super) struct Ended<'e> {
     pub(super) after: Duration,
 }
 
-impl<'e> Ended<'e> {
-    pub(super) fn new(attempt: Attempt<'e>, performed: Performed) -> Self {
+impl Ended {
+    pub(super) fn new(attempt: Attempt, performed: Performed) -> Self {
         Self {
             after: attempt.mark.started.elapsed(),
             attempt,
@@ -96,7 +105,7 @@ impl<'e> Ended<'e> {
     }
 
     /// The answer, if it is not usable and nobody wants it all the same.
-    pub(super) fn unwanted(&mut self, run: &Run<'_>) -> Option<Answer> {
+    pub(super) fn unwanted(&mut self, run: &Run) -> Option<Answer> {
         if self.failure.is_some() && !run.policy().keeps_best() {
             self.answer.take()
         } else {
@@ -111,8 +120,8 @@ impl Policy {
     }
 }
 
-impl<'e> Run<'e> {
-    pub(super) fn policy(&self) -> &'e Policy {
+impl Run {
+    pub(super) fn policy(&self) -> &Policy {
         &self.dispatcher.policy
     }
 
@@ -122,7 +131,7 @@ impl<'e> Run<'e> {
     }
 
     /// The next attempt, that starts now.
-    pub(super) fn next(&self, queue: &mut Queue<'e>, hedged: bool) -> Option<Attempt<'e>> {
+    pub(super) fn next(&self, queue: &mut Queue, hedged: bool) -> Option<Attempt> {
         // The first attempt finds out when it waits, at the cost of a call. A request with a
         // body is more likely to be one that must not be made in vain.
         let matters = if queue.begun {
@@ -134,12 +143,12 @@ impl<'e> Run<'e> {
             return None;
         }
         let now = Instant::now();
-        let (endpoint, claim) = queue.next(now)?;
+        let (endpoint, claim) = queue.next(&self.dispatcher, now)?;
         let per_try = self.policy().per_try_timeout;
         let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
         let request_timeout = Timeout::Request(self.policy().request_timeout);
         let limit = limit.or_before(self.deadline, request_timeout);
-        let control = Control::new(self.cancellation, limit);
+        let control = Control::new(&self.cancellation, limit);
         Some(Attempt {
             mark: Mark {
                 endpoint: endpoint.index,
@@ -153,10 +162,16 @@ impl<'e> Run<'e> {
     }
 
     /// Asks the endpoint, waits for its answer, and takes down how that went.
-    pub(super) fn perform(&self, attempt: &mut Attempt<'e>) -> Performed {
+    pub(super) fn perform(&self, attempt: &mut Attempt) -> Performed {
         let policy = self.policy();
         let control = Arc::clone(&attempt.control);
-        let (outcome, sent) = attempt.endpoint.attempt(self.request, &control);
+        let request = Outgoing {
+            head: &self.request.head,
+            body: &self.request.body,
+            session: &self.request.session,
+            once: self.once,
+        };
+        let (outcome, sent) = attempt.endpoint.attempt(request, &control);
         let head_after = attempt.mark.started.elapsed();
         let (mut answer, mut failure) = match outcome {
             Ok(answer) => {
@@ -194,11 +209,11 @@ impl<'e> Run<'e> {
 
     /// Counts the failure, or the success. A cancel is neither; nor is it the endpoint's
     /// failure if this process could not ask it, or if earlier attempts have left it no time.
-    pub(super) fn report(&self, ended: &mut Ended<'e>) {
+    pub(super) fn report(&self, ended: &mut Ended) {
         let Some(claim) = ended.attempt.claim.take() else {
             return;
         };
-        let endpoint = ended.attempt.endpoint;
+        let endpoint = &ended.attempt.endpoint;
         match &ended.failure {
             // A trial that a hedge had to overtake has not brought the endpoint back.
             Some(Failure::Cancelled)
@@ -244,8 +259,7 @@ fn has_had_no_time(failure: &Failure, after: Duration) -> bool {
 }
 
 /// The endpoints that a request may still be put to.
-pub(super) struct Queue<'e> {
-    dispatcher: &'e Dispatcher,
+pub(super) struct Queue {
     sequence: Sequence,
     /// Those that are cooling. They are asked all the same if no other one was.
     passed_over: Vec<usize>,
@@ -254,10 +268,9 @@ pub(super) struct Queue<'e> {
     closed: bool,
 }
 
-impl<'e> Queue<'e> {
-    pub(super) fn new(dispatcher: &'e Dispatcher) -> Self {
+impl Queue {
+    pub(super) fn new(dispatcher: &Dispatcher) -> Self {
         Self {
-            dispatcher,
             sequence: dispatcher.ranking.sequence(Instant::now()),
             passed_over: Vec::new(),
             regardless: Vec::new().into_iter(),
@@ -271,19 +284,23 @@ impl<'e> Queue<'e> {
         self.closed = true;
     }
 
-    fn next(&mut self, now: Instant) -> Option<(&'e Endpoint, Option<Claim<'e>>)> {
+    fn next(
+        &mut self,
+        dispatcher: &Dispatcher,
+        now: Instant,
+    ) -> Option<(Arc<Endpoint>, Option<Claim>)> {
         if self.closed {
             return None;
         }
-        let endpoints = &self.dispatcher.endpoints;
-        let Some(cooldown) = &self.dispatcher.cooldown else {
+        let endpoint = |index| dispatcher.endpoints.get(index).map(Arc::clone);
+        let Some(cooldown) = &dispatcher.cooldown else {
             self.begun = true;
-            return Some((endpoints.get(self.sequence.next()?)?, None));
+            return Some((endpoint(self.sequence.next()?)?, None));
         };
         for index in self.sequence.by_ref() {
             if let Some(claim) = cooldown.claim(index, now) {
                 self.begun = true;
-                return Some((endpoints.get(index)?, Some(claim)));
+                return Some((endpoint(index)?, Some(claim)));
             }
             self.passed_over.push(index);
         }
@@ -292,6 +309,6 @@ impl<'e> Queue<'e> {
             self.regardless = std::mem::take(&mut self.passed_over).into_iter();
         }
         let index = self.regardless.next()?;
-        Some((endpoints.get(index)?, cooldown.claim_regardless(index)))
+        Some((endpoint(index)?, cooldown.claim_regardless(index)))
     }
 }

@@ -1,36 +1,43 @@
-//! Attempts on the caller's own thread: starting one is waiting for its end.
+//! Attempts on the caller's own thread: waiting for the end of one is running it.
 //!
 //! No thread, no channel; so there is never more than one attempt under way, and an endpoint
 //! that is not asked costs nothing.
 
-use std::time::Instant;
+use std::cell::Cell;
 
 use super::run::{Attempt, Ended, Run};
 use super::{Attempts, Event};
 
 /// Runs attempts one after the other.
-pub(super) struct Serial<'r, 'e> {
-    run: &'r Run<'e>,
-    ended: Option<Ended<'e>>,
+pub(super) struct Serial<'r> {
+    run: &'r Run,
+    next: Cell<Option<Attempt>>,
 }
 
-impl<'r, 'e> Serial<'r, 'e> {
-    pub(super) fn new(run: &'r Run<'e>) -> Self {
-        Self { run, ended: None }
+impl<'r> Serial<'r> {
+    pub(super) fn new(run: &'r Run) -> Self {
+        Self {
+            run,
+            next: Cell::new(None),
+        }
     }
 }
 
-impl<'e> Attempts<'e> for Serial<'_, 'e> {
-    fn start(&mut self, mut attempt: Attempt<'e>) {
+impl Attempts for Serial<'_> {
+    fn start(&self, attempt: Attempt) -> Result<(), Box<Ended>> {
+        self.next.set(Some(attempt));
+        Ok(())
+    }
+
+    fn wait(&self) -> Event {
+        let Some(mut attempt) = self.next.take() else {
+            return Event::Nothing;
+        };
         let result = self.run.perform(&mut attempt);
         let mut ended = Ended::new(attempt, result);
         if let Some(answer) = ended.unwanted(self.run) {
             answer.discard(&ended.attempt.control);
         }
-        self.ended = Some(ended);
-    }
-
-    fn wait(&mut self, _: Option<Instant>) -> Event<'e> {
-        self.ended.take().map_or(Event::Nothing, Event::Ended)
+        Event::Ended(ended)
     }
 }

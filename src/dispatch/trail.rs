@@ -32,6 +32,12 @@ impl Trail {
         });
     }
 
+    /// Whether an attempt was under way when another one won.
+    pub(super) fn has_cancelled(&self) -> bool {
+        let cancelled = |lost: &Lost| lost.failure == Failure::Cancelled;
+        self.attempts.iter().any(cancelled)
+    }
+
     /// Why the last one of them failed, and whether its endpoint could be reached.
     #[must_use]
     pub fn last(&self) -> Option<(&Failure, bool)> {

@@ -1,6 +1,7 @@
 //! One request: dispatch, then relay or local reply, then the log line.
 
 use std::io::{ErrorKind, Write};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use log::info;
@@ -9,15 +10,14 @@ use super::proxy_status;
 use super::relay::{self, Relayed};
 use crate::config::OnExhausted;
 use crate::dispatch::trail::Trail;
-use crate::dispatch::{Dispatched, Dispatcher, Winner};
+use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::{ClientRequest, Handler, Responder};
 use crate::go_duration::GoDuration;
 use crate::http::local_reply::{self, PROXY_STATUS};
-use crate::http::request::{Persistence, RequestHead};
+use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
 use crate::logging::escaped;
 use crate::upstream::control::RequestCancellation;
-use crate::upstream::endpoint::Outgoing;
 use crate::upstream::failure::Failure;
 use crate::util::io_error::describe;
 
@@ -29,7 +29,7 @@ const HALF_CLOSE_HINT: &str = " (see -half-close)";
 #[derive(Debug)]
 pub struct Proxy {
     /// Puts requests to the endpoints.
-    pub dispatcher: Dispatcher,
+    pub dispatcher: Arc<Dispatcher>,
     /// Every answer gets a `Proxy-Status`, with details.
     pub proxy_status: bool,
     /// Clients that have closed their sending side are answered.
@@ -39,36 +39,42 @@ pub struct Proxy {
 impl Handler for Proxy {
     fn handle(&self, request: ClientRequest, responder: Responder) {
         let cancellation = RequestCancellation::new(request.watch);
-        let outgoing = Outgoing {
-            head: &request.head,
-            body: &request.body,
-            session: &request.session,
-            once: false,
-        };
+        let started = request.received_at;
+        let request = Arc::new(Request {
+            head: request.head,
+            body: request.body,
+            session: request.session,
+        });
         let exchange = Exchange {
-            proxy: self,
-            head: &request.head,
-            started: request.received_at,
+            on_exhausted: self.dispatcher.policy().on_exhausted,
+            proxy_status: self.proxy_status,
+            half_close: self.half_close,
+            request: Arc::clone(&request),
+            cancellation: Arc::clone(&cancellation),
+            started,
         };
-        // Called while the losers end.
-        let answer = |Dispatched { answer, trail }: Dispatched<'_>| match answer {
+        // Called while the losers end, perhaps on another thread.
+        let answer = move |Dispatched { answer, trail }: Dispatched| match answer {
             Some(winner) => exchange.relay(winner, &trail, responder),
-            None if cancellation.is_cancelled() => exchange.give_up(responder),
+            None if exchange.cancellation.is_cancelled() => exchange.give_up(responder),
             None => exchange.exhausted(&trail, responder),
         };
-        self.dispatcher.dispatch(outgoing, &cancellation, answer);
+        self.dispatcher.dispatch(&request, &cancellation, answer);
     }
 }
 
 /// A request that is being served.
-struct Exchange<'a> {
-    proxy: &'a Proxy,
-    head: &'a RequestHead,
+struct Exchange {
+    on_exhausted: OnExhausted,
+    proxy_status: bool,
+    half_close: bool,
+    request: Arc<Request>,
+    cancellation: Arc<RequestCancellation>,
     started: Instant,
 }
 
-impl Exchange<'_> {
-    fn relay(&self, winner: Winner<'_>, trail: &Trail, mut responder: Responder) {
+impl Exchange {
+    fn relay(&self, winner: Winner, trail: &Trail, mut responder: Responder) {
         let Winner {
             endpoint,
             mut answer,
@@ -76,12 +82,12 @@ impl Exchange<'_> {
             usable,
         } = winner;
         let status = answer.head.status;
-        if self.proxy.proxy_status {
-            let proxy_status = proxy_status::relayed(endpoint, hedged, trail);
+        if self.proxy_status {
+            let proxy_status = proxy_status::relayed(&endpoint, hedged, trail);
             let added = &mut answer.head.added;
             added.push(PROXY_STATUS.as_bytes(), proxy_status.as_bytes());
         }
-        let framing = BodyFraming::of(answer.length, self.head.version());
+        let framing = BodyFraming::of(answer.length, self.request.head.version());
         let persistence = match framing {
             BodyFraming::Close => Persistence::Close,
             _ => responder.persistence(),
@@ -109,7 +115,7 @@ impl Exchange<'_> {
         if usable {
             info!(
                 "request {} served in {} by {}{}",
-                escaped(self.head.target()),
+                escaped(self.request.head.target()),
                 GoDuration::from(self.started.elapsed()),
                 escaped(&trail.winner(endpoint.index, hedged)),
                 escaped(&note)
@@ -128,20 +134,20 @@ impl Exchange<'_> {
         responder.abort();
         info!(
             "request {} given up after {}: the client went away{}",
-            escaped(self.head.target()),
+            escaped(self.request.head.target()),
             GoDuration::from(self.started.elapsed()),
             self.hint()
         );
     }
 
     fn exhausted(&self, trail: &Trail, mut responder: Responder) {
-        let status = match self.proxy.dispatcher.policy().on_exhausted {
+        let status = match self.on_exhausted {
             OnExhausted::Status500 => 500,
             OnExhausted::Gateway | OnExhausted::Best => trail.gateway_status(),
         };
         let persistence = responder.persistence();
-        let is_head = self.head.is_head();
-        let proxy_status = proxy_status::exhausted(trail, self.proxy.proxy_status);
+        let is_head = self.request.head.is_head();
+        let proxy_status = proxy_status::exhausted(trail, self.proxy_status);
         let now = SystemTime::now();
         let reply = local_reply::exhausted(status, persistence, is_head, &proxy_status, now);
         match responder.write_all(&reply) {
@@ -153,10 +159,6 @@ impl Exchange<'_> {
     }
 
     fn hint(&self) -> &'static str {
-        if self.proxy.half_close {
-            ""
-        } else {
-            HALF_CLOSE_HINT
-        }
+        if self.half_close { "" } else { HALF_CLOSE_HINT }
     }
 }

@@ -75,6 +75,19 @@ struct State {
     sockets: Vec<Arc<TcpStream>>,
     /// What a cancel calls: the attempt waits for something that is no socket.
     waker: Option<Waker>,
+    alarm: Option<Alarm>,
+}
+
+/// Something to be done while the attempt waits.
+struct Alarm {
+    at: Instant,
+    ring: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Alarm").field(&self.at).finish()
+    }
 }
 
 impl Control {
@@ -88,6 +101,7 @@ impl Control {
                 limit,
                 sockets: Vec::new(),
                 waker: None,
+                alarm: None,
             }),
         });
         request.add(&control);
@@ -110,6 +124,30 @@ impl Control {
     /// From now on the attempt's waits end at `limit`.
     pub fn set_limit(&self, limit: Limit) {
         self.lock().limit = limit;
+    }
+
+    /// If the attempt still waits for something at `at`, its thread calls `ring` then, once,
+    /// and goes on waiting.
+    pub fn set_alarm(&self, at: Instant, ring: impl FnOnce() + Send + 'static) {
+        let ring = Box::new(ring);
+        self.lock().alarm = Some(Alarm { at, ring });
+    }
+
+    /// When a wait until `at` has to be interrupted for [`Control::ring_if_due`].
+    #[must_use]
+    pub fn wake_time(&self, at: Instant) -> Instant {
+        let state = self.lock();
+        state.alarm.as_ref().map_or(at, |alarm| alarm.at.min(at))
+    }
+
+    /// Does what the alarm asks for, if its time has come.
+    pub fn ring_if_due(&self) {
+        let now = Instant::now();
+        let due = self.lock().alarm.take_if(|alarm| alarm.at <= now);
+        // Not under the lock: it may cancel this attempt.
+        if let Some(alarm) = due {
+            (alarm.ring)();
+        }
     }
 
     /// The limit in force.
@@ -192,7 +230,16 @@ impl Control {
     /// Polls until something is ready (`true`) or `at` has passed (`false`). The last one of
     /// `fds` is the client's, if it is watched: if it goes away, its request is cancelled.
     pub fn poll(&self, fds: &mut [PollFd<'_>], at: Instant) -> Result<bool, Failure> {
-        let ready = poll_until(fds, at).map_err(|error| Failure::Internal(describe(&error)))?;
+        let ready = loop {
+            let first = self.wake_time(at);
+            if poll_until(fds, first).map_err(|error| Failure::Internal(describe(&error)))? {
+                break true;
+            }
+            if first == at {
+                break false;
+            }
+            self.ring_if_due();
+        };
         let gone = |fds: &[PollFd<'_>]| fds.last().is_some_and(|fd| !fd.revents().is_empty());
         if ready && self.request.client().is_some() && gone(fds) {
             self.request.cancel();

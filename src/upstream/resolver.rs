@@ -82,12 +82,16 @@ impl Resolver {
         })?;
         self.join(sender)?;
         let result = loop {
-            match receiver.recv_deadline(until.min(Instant::now() + CLIENT_CHECK)) {
+            let wake = control.wake_time(until.min(Instant::now() + CLIENT_CHECK));
+            match receiver.recv_deadline(wake) {
                 Ok(result) => break result,
                 Err(_) if Instant::now() >= until => break Err(Failure::Timeout(timeout)),
                 // A cancel comes out of the channel.
-                Err(_) => control.request().check_client(),
-            };
+                Err(_) => {
+                    control.ring_if_due();
+                    control.request().check_client();
+                }
+            }
         };
         control.release_waker();
         result

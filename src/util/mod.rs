@@ -6,3 +6,4 @@ pub mod client_watch;
 pub mod io_error;
 pub mod lock;
 pub mod poll;
+pub mod thread_pool;

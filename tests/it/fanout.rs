@@ -91,8 +91,8 @@ fn a_faster_answer_that_is_not_usable_is_passed_over() {
 
     let mut client = proxy.client();
     client.request("GET /", "");
-    proxy.wait_for_log("endpoint 0: ");
-    proxy.wait_for_log("endpoint 1: ");
+    proxy.wait_for_log("status 500");
+    proxy.wait_for_log("connection refused");
     gate.open();
     let answer = client.response();
     assert_eq!((answer.status(), answer.body().as_str()), (200, "well"));
@@ -283,4 +283,51 @@ fn answers_are_never_mixed_up() {
             });
         }
     });
+}
+
+#[test]
+fn equal_endpoints_keep_their_connections() {
+    let equal = || Backend::always(status(200).body("ok").delayed(Duration::from_millis(2)));
+    let backends = [equal(), equal(), equal()];
+    let proxy = Proxy::fanout(&[&backends[0], &backends[1], &backends[2]]).start();
+    let mut client = proxy.client();
+    for _ in 0..300 {
+        assert_eq!(client.get("/").body(), "ok");
+    }
+    let calls: usize = backends.iter().map(Backend::calls).sum();
+    let connections: usize = backends.iter().map(Backend::connections).sum();
+    // Losers that are cancelled would cost two each time.
+    assert!(calls > 850, "{calls}");
+    assert!(connections < 60, "{connections}");
+}
+
+#[test]
+fn threads_for_attempts_are_shared_and_end_when_they_are_idle() {
+    let held = Gate::closed();
+    let answer = || Backend::always(status(200).body("ok").after(&held));
+    let (a, b, c) = (answer(), answer(), answer());
+    let proxy = Proxy::fanout(&[&a, &b, &c]).start();
+    let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.request("GET /", "");
+    }
+    for backend in [&a, &b, &c] {
+        backend.wait_for_calls(8);
+    }
+    // The dispatching thread runs one attempt of each request itself.
+    assert_eq!(proxy.threads_named("attempt"), 16);
+    held.open();
+    for client in &mut clients {
+        assert_eq!(client.response().body(), "ok");
+    }
+    for _ in 0..100 {
+        assert_eq!(clients[0].get("/").body(), "ok");
+    }
+    assert!(proxy.threads_named("attempt") <= 16);
+    eventually(
+        "threads",
+        || proxy.threads_named("attempt"),
+        |&threads| threads == 0,
+    );
+    assert_eq!(clients[0].get("/").body(), "ok");
 }

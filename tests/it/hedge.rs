@@ -80,6 +80,48 @@ fn a_quick_answer_is_not_hedged() {
 }
 
 #[test]
+fn a_hedge_that_is_not_needed_gets_no_thread() {
+    let held = Gate::closed();
+    let first = Backend::always(status(200).body("first").after(&held));
+    let second = Backend::untouched();
+    let proxy = Proxy::serial(&[&first, &second])
+        .flag("-hedge-after", "60s")
+        .start();
+    let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.request("GET /", "");
+    }
+    first.wait_for_calls(8);
+    assert_eq!(proxy.threads_named("attempt"), 0);
+    held.open();
+    for client in &mut clients {
+        assert_eq!(client.response().body(), "first");
+    }
+}
+
+#[test]
+fn a_hedge_that_fails_gives_way_to_the_next_endpoint_while_the_first_one_is_silent() {
+    let silent = Backend::replies([never()]);
+    let sick = Backend::replies([status(503)]);
+    let well = Backend::replies([status(200).body("well")]);
+    // The third attempt is no hedge: the failure starts it.
+    let proxy = Proxy::serial(&[&silent, &sick, &well])
+        .flag("-hedge-after", "200ms")
+        .flag("-hedge-budget", "1")
+        .start();
+    let begun = Instant::now();
+    assert_eq!(proxy.get("/p").body(), "well");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    let line = proxy.wait_for_log("request /p served in ");
+    assert!(
+        line.contains(" by endpoint 2 (0: cancelled after ")
+            && line.contains(", 1: hedged, status 503 after "),
+        "{line}"
+    );
+    silent.wait_until_left();
+}
+
+#[test]
 fn a_failure_starts_the_next_attempt_at_once_and_is_no_hedge() {
     let failing: [Box<dyn crate::common::backend::Endpoint>; 3] = [
         Box::new(Refused::new()),
@@ -412,15 +454,21 @@ fn body_of(target: &str) -> String {
     format!("{target} {}", target.repeat(length))
 }
 
-/// How many requests were answered by an echo, of so many.
-fn storm(requests: usize) -> usize {
+/// How many requests were answered by an echo, of so many: hedged, or in fan-out.
+fn storm(requests: usize, is_fanout: bool) -> usize {
     let state = Arc::new(AtomicU64::new(0x9e37_79b9_7f4a_7c15));
     let spoilt = Arc::default();
     let backends: Vec<_> = (0..3).map(|_| faulty(&state, &spoilt)).collect();
-    let proxy = Proxy::serial(&[&backends[0], &backends[1], &backends[2]])
-        .flag("-hedge-after", "5ms")
-        .flag("-hedge-budget", "100")
-        .start();
+    let endpoints: [&dyn crate::common::backend::Endpoint; 3] =
+        [&backends[0], &backends[1], &backends[2]];
+    let proxy = if is_fanout {
+        Proxy::fanout(&endpoints).start()
+    } else {
+        Proxy::serial(&endpoints)
+            .flag("-hedge-after", "5ms")
+            .flag("-hedge-budget", "100")
+            .start()
+    };
     let run = |range: std::ops::Range<usize>| {
         let answered = AtomicUsize::new(0);
         let next = AtomicUsize::new(range.start);
@@ -471,20 +519,28 @@ fn storm(requests: usize) -> usize {
         proxy.threads(),
         others()
     );
-    assert!(hedged > requests / 50, "{hedged} hedged");
+    if is_fanout {
+        assert!(calls > requests * 2, "{calls} calls");
+    } else {
+        assert!(hedged > requests / 50, "{hedged} hedged");
+    }
     answered
 }
 
 #[test]
 fn under_faults_of_every_kind_each_client_gets_its_own_answer() {
-    let answered = storm(2_000);
-    // Three endpoints of which each fails in 15 of 100.
-    assert!(answered > 1_960, "{answered}");
+    for is_fanout in [false, true] {
+        let answered = storm(2_000, is_fanout);
+        // Three endpoints of which each fails in 15 of 100.
+        assert!(answered > 1_960, "{answered}");
+    }
 }
 
 #[test]
 #[ignore = "takes a while; what it prints is worth reading: cargo test twenty_thousand -- --ignored --nocapture"]
 fn twenty_thousand_requests_under_faults_of_every_kind() {
-    let answered = storm(20_000);
-    assert!(answered > 19_600, "{answered}");
+    for is_fanout in [false, true] {
+        let answered = storm(20_000, is_fanout);
+        assert!(answered > 19_600, "{answered}");
+    }
 }

@@ -157,6 +157,14 @@ impl Process {
         self.proc_entries("task")
     }
 
+    /// How many threads have this name.
+    pub fn threads_named(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let names =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|found| found.trim_end() == name).count()
+    }
+
     pub fn descriptors(&self) -> usize {
         self.proc_entries("fd")
     }

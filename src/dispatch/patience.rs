@@ -1,0 +1,190 @@
+//! Which endpoints are worth waiting for once another one's answer has been relayed, and how
+//! long.
+//!
+//! A loser that answers within the grace keeps its connection. Where the client has its next
+//! request ready, waiting for the loser delays that request: it pays for an endpoint that
+//! answers a little later than the winner, and is lost time for one that hangs. So the next
+//! request does not wait for attempts of an endpoint that has been asked for [`SILENCE`] without
+//! one of them ending by itself. Of those attempts, one in [`PROBE`] is waited for all the same:
+//! an endpoint that is always a little later than the client's next request is found out that
+//! way.
+//!
+//! How long attempts take of late is a moving average: on a busy machine all of them are slow,
+//! and cancelling the slower half would make it dial that many connections as well.
+//!
+//! Time comes in from outside. Cost: some atomic loads for an attempt, and up to three stores.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// An endpoint of which no attempt has ended for so long may hang.
+const SILENCE: Duration = Duration::from_millis(50);
+
+/// A hanging endpoint costs the grace once in so many requests.
+const PROBE: u32 = 1024;
+
+/// A new time's weight in the average is one in so many.
+const WEIGHT: u64 = 8;
+
+/// What is known of each endpoint.
+#[derive(Debug)]
+pub(super) struct Patience {
+    begun: Instant,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Default)]
+struct Endpoint {
+    /// When the first attempt has started since one has ended by itself, in milliseconds since
+    /// `begun`, and one; 0: none has started.
+    asked: AtomicU64,
+    /// The moving average of their times, in microseconds. Of two threads that change it at
+    /// once, one may be lost.
+    average: AtomicU64,
+    /// How many attempts have started while it was not waited for.
+    unwatched: AtomicU32,
+}
+
+impl Patience {
+    /// So many endpoints, of which nothing is known.
+    pub(super) fn new(endpoints: usize, now: Instant) -> Self {
+        Self {
+            begun: now,
+            endpoints: (0..endpoints).map(|_| Endpoint::default()).collect(),
+        }
+    }
+
+    /// Whether the next request waits for the attempt that starts now.
+    pub(super) fn is_prompt(&self, endpoint: usize, now: Instant) -> bool {
+        let Some(endpoint) = self.endpoints.get(endpoint) else {
+            return true;
+        };
+        let is_waited_for = self.is_waited_for(endpoint, now);
+        if endpoint.asked.load(Ordering::Relaxed) == 0 {
+            endpoint.asked.store(self.millis(now), Ordering::Relaxed);
+        }
+        is_waited_for || endpoint.unwatched.fetch_add(1, Ordering::Relaxed) % PROBE == PROBE - 1
+    }
+
+    /// An attempt has ended by itself, well or badly, after so long.
+    pub(super) fn ended(&self, endpoint: usize, after: Duration) {
+        if let Some(endpoint) = self.endpoints.get(endpoint) {
+            let after = micros(after);
+            match endpoint.average.load(Ordering::Relaxed) {
+                0 => endpoint.average.store(after, Ordering::Relaxed),
+                average => endpoint.weigh_in(average, after),
+            }
+            endpoint.asked.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// An attempt was cancelled after so long: it takes longer than that. Left out, the average
+    /// would be that of the quick ones, and the more were cancelled the lower it would be.
+    pub(super) fn cancelled(&self, endpoint: usize, after: Duration) {
+        if let Some(endpoint) = self.endpoints.get(endpoint) {
+            let average = endpoint.average.load(Ordering::Relaxed);
+            let longer = micros(after).saturating_mul(2);
+            if longer > average {
+                endpoint.weigh_in(average, longer);
+            }
+        }
+    }
+
+    /// How long attempts take on the average at the slowest of the endpoints that are waited
+    /// for.
+    pub(super) fn average(&self, now: Instant) -> Duration {
+        let waited_for = self.endpoints.iter().filter(|e| self.is_waited_for(e, now));
+        let average = waited_for.map(|endpoint| endpoint.average.load(Ordering::Relaxed));
+        Duration::from_micros(average.max().unwrap_or_default())
+    }
+
+    fn is_waited_for(&self, endpoint: &Endpoint, now: Instant) -> bool {
+        let asked = endpoint.asked.load(Ordering::Relaxed);
+        let silence = u64::try_from(SILENCE.as_millis()).unwrap_or(u64::MAX);
+        asked == 0 || self.millis(now) < asked.saturating_add(silence)
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.begun).as_millis();
+        u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1)
+    }
+}
+
+impl Endpoint {
+    fn weigh_in(&self, average: u64, time: u64) {
+        let average = (average - average / WEIGHT).saturating_add(time / WEIGHT);
+        self.average.store(average, Ordering::Relaxed);
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_silent_endpoint_is_waited_for_once_in_a_while() {
+        let begun = Instant::now();
+        let patience = Patience::new(2, begun);
+        for now in [begun, begun + SILENCE / 2] {
+            assert!((0..PROBE).all(|_| patience.is_prompt(0, now)));
+        }
+        let now = begun + SILENCE;
+        let waited = (0..PROBE * 10).filter(|_| patience.is_prompt(0, now));
+        assert_eq!(waited.count(), 10);
+        assert!(patience.is_prompt(1, now));
+    }
+
+    #[test]
+    fn an_endpoint_that_ends_its_attempts_is_waited_for() {
+        let begun = Instant::now();
+        let patience = Patience::new(1, begun);
+        for round in 1..10 {
+            let now = begun + SILENCE * 3 * round;
+            // Nothing has been asked of it meanwhile.
+            assert!(patience.is_prompt(0, now));
+            assert!(!patience.is_prompt(0, now + SILENCE));
+            patience.ended(0, MILLI);
+            assert!(patience.is_prompt(0, now + SILENCE));
+            patience.ended(0, MILLI);
+        }
+    }
+
+    #[test]
+    fn the_average_is_that_of_the_slowest_endpoint_that_is_waited_for() {
+        let begun = Instant::now();
+        let patience = Patience::new(3, begun);
+        assert_eq!(patience.average(begun), Duration::ZERO);
+        patience.ended(0, MILLI * 100);
+        patience.ended(1, MILLI);
+        patience.ended(2, MILLI * 2);
+        assert_eq!(patience.average(begun), MILLI * 100);
+        assert!(patience.is_prompt(0, begun));
+        let later = begun + SILENCE;
+        assert_eq!(patience.average(later), MILLI * 2);
+        for _ in 0..100 {
+            patience.ended(1, MILLI * 10);
+        }
+        let average = patience.average(later);
+        assert!(MILLI * 9 < average && average <= MILLI * 10, "{average:?}");
+    }
+
+    #[test]
+    fn attempts_that_are_cancelled_make_the_average_longer_and_never_shorter() {
+        let begun = Instant::now();
+        let patience = Patience::new(1, begun);
+        patience.ended(0, MILLI * 10);
+        patience.cancelled(0, MILLI * 5);
+        assert_eq!(patience.average(begun), MILLI * 10);
+        for _ in 0..100 {
+            patience.cancelled(0, MILLI * 10);
+        }
+        let average = patience.average(begun);
+        assert!(MILLI * 19 < average && average <= MILLI * 20, "{average:?}");
+    }
+}

@@ -1,0 +1,150 @@
+//! How far a request has come: what is under way, what has ended, what is to start next.
+//!
+//! Always: at most one winner; nothing starts after it; it is handed out once. Hedges start on
+//! the thread of the attempt that takes too long, so this is shared.
+
+use std::mem;
+use std::time::Duration;
+
+use super::run::{Ended, Mark, Queue, Run};
+use super::trail::Trail;
+use super::{Attempts, Dispatched, Winner, log_failure};
+use crate::upstream::failure::{Failure, Timeout};
+
+/// How far a request has come.
+pub(super) struct Progress {
+    queue: Queue,
+    under_way: Vec<Mark>,
+    won: bool,
+    winner: Option<Winner>,
+    /// What the request has come to has been handed out.
+    is_dispatched: bool,
+    /// Of the answers that are not usable.
+    best: Option<Winner>,
+    trail: Trail,
+}
+
+impl Progress {
+    /// Nothing has been started yet.
+    pub(super) fn new(run: &Run) -> Self {
+        Self {
+            queue: Queue::new(&run.dispatcher),
+            under_way: Vec::new(),
+            won: false,
+            winner: None,
+            is_dispatched: false,
+            best: None,
+            trail: Trail::default(),
+        }
+    }
+
+    /// Nothing more is to be waited for.
+    pub(super) fn is_over(&self) -> bool {
+        self.won || self.under_way.is_empty()
+    }
+
+    /// There is a winner.
+    pub(super) fn is_won(&self) -> bool {
+        self.won
+    }
+
+    /// Starts what comes first: an attempt, or all of them.
+    pub(super) fn begin(&mut self, run: &Run, attempts: &impl Attempts) {
+        let count = if run.all_at_once { run.endpoints() } else { 1 };
+        for _ in 0..count {
+            if !self.start(run, false, attempts) {
+                break;
+            }
+        }
+    }
+
+    /// This attempt has taken so long that it is to be hedged, if it is still under way and the
+    /// budget allows.
+    pub(super) fn hedge(&mut self, run: &Run, slow: Mark, attempts: &impl Attempts) {
+        let budget = &run.dispatcher.budget;
+        if !self.is_won()
+            && self.under_way.contains(&slow)
+            && budget.take()
+            && !self.start(run, true, attempts)
+        {
+            budget.put_back();
+        }
+    }
+
+    /// Takes down what came of an attempt, and starts the next one where it has failed.
+    pub(super) fn ended(&mut self, run: &Run, mut ended: Ended, attempts: &impl Attempts) {
+        if self.is_won() {
+            return;
+        }
+        let mark = ended.attempt.mark;
+        self.under_way.retain(|other| *other != mark);
+        if let Some(failure) = &ended.failure {
+            log_failure(&ended.attempt.endpoint, failure);
+        }
+        run.report(&mut ended);
+        let answer = ended.answer.map(|answer| Winner {
+            endpoint: ended.attempt.endpoint,
+            answer,
+            hedged: mark.hedged,
+            usable: ended.failure.is_none(),
+        });
+        let Some(failure) = ended.failure else {
+            for loser in mem::take(&mut self.under_way) {
+                let after = loser.started.elapsed();
+                self.trail.add(loser, Failure::Cancelled, after, true);
+            }
+            self.won = true;
+            self.winner = answer;
+            return;
+        };
+        if failure == Failure::Cancelled || (run.once && ended.sent) {
+            self.queue.close();
+        }
+        self.trail.add(mark, failure, ended.after, ended.sent);
+        if let Some(answer) = answer
+            && self
+                .best
+                .as_ref()
+                .is_none_or(|best| answer.is_better_than(best))
+        {
+            self.best = Some(answer);
+        }
+        if !run.all_at_once {
+            self.start(run, false, attempts);
+        }
+    }
+
+    /// What the request has come to; only the first time.
+    pub(super) fn dispatched(&mut self, run: &Run) -> Option<Dispatched> {
+        if mem::replace(&mut self.is_dispatched, true) {
+            return None;
+        }
+        let best = self.best.take();
+        Some(Dispatched {
+            answer: self
+                .winner
+                .take()
+                .or_else(|| best.filter(|_| !run.cancellation.is_cancelled())),
+            trail: mem::take(&mut self.trail),
+        })
+    }
+
+    /// Starts the next attempt; false if there is none.
+    fn start(&mut self, run: &Run, hedged: bool, attempts: &impl Attempts) -> bool {
+        let Some(attempt) = run.next(&mut self.queue, hedged) else {
+            return false;
+        };
+        if attempt.mark.started >= run.deadline {
+            let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
+            log_failure(&attempt.endpoint, &timeout);
+            self.trail.add(attempt.mark, timeout, Duration::ZERO, true);
+            self.queue.close();
+            return false;
+        }
+        self.under_way.push(attempt.mark);
+        if let Err(ended) = attempts.start(attempt) {
+            self.ended(run, *ended, attempts);
+        }
+        true
+    }
+}
