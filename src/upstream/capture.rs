@@ -8,8 +8,9 @@
 
 use std::io::Write as _;
 
-use ureq::unversioned::transport::{Buffers, LazyBuffers};
+use ureq::unversioned::transport::Buffers;
 
+use super::buffers::{GrowingBuffers, MAX_INPUT};
 use super::chunked::Chunks;
 use super::failure::{ExchangeFault, Failure};
 use super::transport::with_call;
@@ -17,14 +18,11 @@ use crate::http::response::{BodyLength, HeadFault, ResponseHead, parse_head};
 
 /// The longest head of an answer. The buffer is one byte larger, so that a head
 /// that does not fit is told from one that is not complete yet.
-pub const MAX_ANSWER_HEAD: usize = INPUT_BUFFER - 1;
-
-const INPUT_BUFFER: usize = 64 * 1024;
-const OUTPUT_BUFFER: usize = 32 * 1024;
+pub const MAX_ANSWER_HEAD: usize = MAX_INPUT - 1;
 
 /// ureq's buffers, in front of which the answer's head is taken out.
 pub(super) struct HeadCapture {
-    pub(super) inner: LazyBuffers,
+    pub(super) inner: GrowingBuffers,
     phase: Phase,
     /// The request is a HEAD.
     is_head: bool,
@@ -85,7 +83,7 @@ impl StandIn {
 impl HeadCapture {
     pub(super) fn new() -> Self {
         Self {
-            inner: LazyBuffers::new(INPUT_BUFFER, OUTPUT_BUFFER),
+            inner: GrowingBuffers::default(),
             phase: Phase::Body,
             is_head: false,
             chunks: None,

@@ -188,6 +188,7 @@ impl Connection {
             return false;
         };
         control.release(self.stream.socket());
+        self.buffers.inner.shrink();
         // A cancel before the release has shut the socket down; a later one does not.
         let whole = sent.is_ok() && self.pending.is_none() && self.sending_ended.is_none();
         whole
@@ -215,6 +216,7 @@ impl Connection {
         }
         self.used = true;
         self.is_private |= authenticates;
+        self.buffers.inner.expect_body(body.length().unwrap_or(0));
         self.pending = Some(PendingRequest {
             head,
             body,

@@ -4,6 +4,7 @@
 //! only, but for the check of names in `endpoint_url`.
 
 mod authentication;
+mod buffers;
 mod capture;
 mod chunked;
 mod connection;
