@@ -280,12 +280,13 @@ mod tests {
         let mut capture = HeadCapture::new();
         capture.begin_answer(false);
         let mut result = Ok(false);
-        for piece in bytes.chunks(piece) {
-            let free = capture.inner.input_append_buf();
-            free[..piece.len()].copy_from_slice(piece);
-            result = capture.append(piece.len());
-            if result.is_err() {
-                break;
+        for mut piece in bytes.chunks(piece) {
+            while !piece.is_empty() && result.is_ok() {
+                let free = capture.inner.input_append_buf();
+                let length = piece.len().min(free.len());
+                free[..length].copy_from_slice(&piece[..length]);
+                piece = &piece[length..];
+                result = capture.append(length);
             }
         }
         (capture, result)

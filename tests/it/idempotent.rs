@@ -9,6 +9,7 @@ use crate::common::{
     certificates::Authority,
     client::Client,
     proxy::Proxy,
+    settled,
 };
 use std::time::Duration;
 
@@ -64,6 +65,9 @@ fn a_post_is_never_seen_twice_whatever_fails() {
                 first.wait_for_calls(number + 1);
                 assert_eq!(first.calls(), number + 1, "{what} {flags:?}");
                 assert_eq!(second.connections(), 0, "{what} {flags:?}");
+                // One that closes behind its answer has done so: else the next request may
+                // be sent to a connection that is being closed, and be lost.
+                settled(|| first.open_connections());
             }
         }
     }
