@@ -1,6 +1,6 @@
 //! The proxy's binary: parse, set up logging, bind, serve; the only place that exits.
 //!
-//! Standard output and standard error are written to as if somebody listened: a closed
+//! Standard output and standard error are written to whether they are read or not: a closed
 //! one is no reason to fail. The exit code is 0 or 1.
 
 use std::env;
@@ -123,7 +123,7 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
         half_close: limits.half_close,
     };
     if let Some(path) = &config.ready_file {
-        // Of a run that was killed: nobody must take it for this one's.
+        // Left by a run that was killed. It must not be taken for this one's.
         let _ = fs::remove_file(path);
     }
     let listener = listen::bind(&config.address).map_err(|error| {
@@ -173,7 +173,7 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints a line behind what has been logged so far. A pipe that nobody reads must not keep
+/// Prints a line behind what has been logged so far. A pipe that is not read must not keep
 /// the proxy from stopping: so it is not waited for here.
 fn say_goodbye(logging: &Logging, line: String) -> Receiver<()> {
     let (said, is_said) = bounded(1);

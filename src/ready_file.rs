@@ -1,6 +1,6 @@
-//! The file that tells a script that the proxy accepts connections, and where.
+//! The file from which a script learns that the proxy accepts connections, and where.
 //!
-//! It is written beside its place and renamed, so that whoever waits for it never
+//! It is written beside its place and renamed, so that a script that waits for it never
 //! reads half an address, and removed at the end.
 
 use std::fs;

@@ -105,7 +105,7 @@ pub struct Dispatched {
     pub trail: Trail,
 }
 
-/// The answer that is relayed, and who gave it.
+/// The answer that is relayed, and its endpoint.
 pub struct Winner {
     /// Who gave it.
     pub endpoint: Arc<Endpoint>,

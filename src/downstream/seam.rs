@@ -5,9 +5,9 @@
 //! themselves (see [`link_seam!`](crate::link_seam)), so every such call in the process comes
 //! here first:
 //!
-//! - `accept4` on a listener of ours waits for a connection as [`Front::accept`] does. That
+//! - `accept4` on a listener of ours waits for a connection as `Front::accept` does. That
 //!   is where connections are counted and where `tiny_http` is kept from starving them.
-//! - `recv` on a connection of ours is a call to [`Session::advance`]: it serves the request
+//! - `recv` on a connection of ours is a call to `Session::advance`: it serves the request
 //!   whose ticket `tiny_http` has queued, waits for the next one, and gives `tiny_http` a
 //!   **ticket** for it: `GET /COOKIE HTTP/1.1` and an empty line, never anything else.
 //!   `tiny_http` queues a request for each ticket and reads on. At the connection's end it
@@ -22,7 +22,7 @@
 //! `tiny_http`'s loop before it reads again. A panic must not leave these functions. What a
 //! thread holds is in thread-locals whose drops clean up, because `tiny_http` may panic.
 //!
-//! Linux only. [`self_check`] finds out at start whether `std` still calls what it called.
+//! Linux only. `self_check` finds out at start whether `std` still calls what it called.
 #![allow(unsafe_code)]
 
 #[cfg(not(target_os = "linux"))]
@@ -86,7 +86,7 @@ macro_rules! link_seam {
 /// The listeners of ours. They stay: a server that has stopped may still have connections.
 static FRONTS: Mutex<Vec<Arc<Front>>> = Mutex::new(Vec::new());
 
-/// Descriptors of [`self_check`]; set to [`PASSED`] when they come through here.
+/// Descriptors of `self_check`; set to [`PASSED`] when they come through here.
 static CHECKED_LISTENER: AtomicI32 = AtomicI32::new(NONE);
 static CHECKED_SOCKET: AtomicI32 = AtomicI32::new(NONE);
 const NONE: RawFd = -1;
@@ -117,7 +117,7 @@ pub(super) fn register(front: &Arc<Front>) {
     lock(&FRONTS).push(Arc::clone(front));
 }
 
-/// What tells a socket from all others. Where a sandbox has no cookies, the inode serves.
+/// Identifies a socket among all others. Where a sandbox has no cookies, the inode serves.
 pub(super) fn cookie(socket: BorrowedFd<'_>) -> Cookie {
     rustix::net::sockopt::socket_cookie(socket)
         .or_else(|_| rustix::fs::fstat(socket).map(|stat| stat.st_ino))

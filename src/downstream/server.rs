@@ -1,6 +1,6 @@
 //! A listener with its connections: start, stop, and what keeps `tiny_http` accepting.
 //!
-//! `tiny_http`'s accept thread comes to [`Front::accept`] for each connection. It may die: a
+//! `tiny_http`'s accept thread comes to `Front::accept` for each connection. It may die: a
 //! thread or a descriptor could not be had. A supervisor then starts another one on the same
 //! socket; it sleeps until that happens.
 

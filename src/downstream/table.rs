@@ -1,7 +1,7 @@
 //! All connections of one listener: which there are, which makes room for a newcomer, and
 //! the word to stop.
 //!
-//! The rule for who makes room, [`make_room`], is pure. Everything that waits here waits on
+//! The rule for which connection makes room, [`make_room`], is pure. Everything that waits here waits on
 //! one condition variable, which every change of the table notifies: nothing polls, and
 //! nothing runs while nothing happens.
 
@@ -202,7 +202,7 @@ impl Table {
         state.counted < self.limits.max_connections && state.entries.len() < self.limits.max_open()
     }
 
-    /// Makes room for a newcomer, waits for it, or tells that there is none.
+    /// Makes room for a newcomer, waits for it, or reports that there is none.
     pub(super) fn admit(&self) -> Admission {
         let mut state = lock(&self.state);
         loop {

@@ -3,7 +3,7 @@
 //!
 //! One member, this proxy's, is added behind those that an endpoint has sent: the last one is
 //! the hop that is next to the client. Without `-proxy-status` it stands on answers of the
-//! proxy's own only and tells the type of error, nothing of who stands behind the proxy.
+//! proxy's own only and gives the type of error, nothing of what stands behind the proxy.
 
 use std::fmt::Write as _;
 

@@ -30,7 +30,7 @@ pub enum Relayed {
     ClientGone(io::Error),
 }
 
-/// Relays `answer` to `client`. The framing tells whether its end is marked by the
+/// Relays `answer` to `client`. The framing says whether its end is marked by the
 /// end of the connection, which is then the caller's to make.
 pub fn relay(
     client: &mut dyn Write,

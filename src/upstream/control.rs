@@ -197,7 +197,7 @@ impl Control {
         self.lock().waker = None;
     }
 
-    /// Waits until `socket` is ready for one of `events`, and tells for which.
+    /// Waits until `socket` is ready for one of `events`, and returns for which.
     pub fn wait(&self, socket: &TcpStream, events: PollFlags) -> Result<PollFlags, Failure> {
         self.wait_until(socket, events, None)
     }

@@ -2,7 +2,7 @@
 //!
 //! An [`Answer`] is a complete response head with the body still to be read. ureq is
 //! told only whether the request is a HEAD, so that it knows what the answer looks
-//! like: the real request goes out in place of its own (see [`crate::upstream::transport`]).
+//! like: the real request goes out in place of its own (see `transport`).
 
 use std::io::{self, Read};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! TLS towards endpoints: whom to trust, and what went wrong in plain words.
+//! TLS towards endpoints: which certificates to trust, and what went wrong in plain words.
 
 use std::sync::Arc;
 

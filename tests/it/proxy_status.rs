@@ -34,8 +34,8 @@ fn an_answer_of_the_proxy_s_own_tells_the_type_of_error_and_no_more() {
     ];
     for (endpoint, wanted) in table {
         let proxy = Proxy::serial(&[endpoint])
-            .flag("-per-try-timeout", "150ms")
-            .flag("-connect-timeout", "150ms")
+            .flag("-per-try-timeout", "1s")
+            .flag("-connect-timeout", "1s")
             .flag("-workers", "4")
             .start();
         let answer = proxy.get("/");
