@@ -14,6 +14,7 @@ use tiny_http::Request;
 use super::limits::{JUDGED_OVER, Patience, crawls};
 use super::table::{Cookie, Phase};
 use super::tcp_info::traffic;
+use crate::util::client_watch::ClientWatch;
 use crate::util::lock::{lock, wait_timeout};
 use crate::util::poll::poll_until;
 
@@ -31,7 +32,7 @@ pub(super) struct Connection {
     /// The [`Phase`] in the lowest three bits, and since when, in µs after `opened`.
     phase: AtomicU64,
     /// See [`Connection::is_shut`].
-    is_shut: AtomicBool,
+    is_shut: Arc<AtomicBool>,
     /// While the client is waited for in the middle of a body or an answer: since when, and
     /// how many bytes had moved by then.
     pace: Mutex<Option<(Instant, u64)>>,
@@ -65,7 +66,7 @@ impl Connection {
             is_admitted,
             opened: Instant::now(),
             phase: AtomicU64::new(Phase::Idle as u64),
-            is_shut: AtomicBool::new(false),
+            is_shut: Arc::default(),
             pace: Mutex::default(),
             end: AtomicU8::new(End::Cut as u8),
             inbox: Mutex::default(),
@@ -146,6 +147,12 @@ impl Connection {
     /// Its receiving side has been shut down by this process: an end is none of the client's.
     pub(super) fn is_shut(&self) -> bool {
         self.is_shut.load(Ordering::SeqCst)
+    }
+
+    /// What attempts poll on behalf of the client.
+    pub(super) fn watch(&self, half_close: bool) -> ClientWatch {
+        let socket = Arc::clone(&self.socket);
+        ClientWatch::new(socket, half_close, Arc::clone(&self.is_shut))
     }
 
     fn has_unread(&self) -> bool {
@@ -243,16 +250,18 @@ impl Connection {
         if !self.enter(Phase::Sending) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        let events = if half_close {
-            PollFlags::OUT
-        } else {
+        let end_counts = || !half_close && !self.is_shut();
+        let events = if end_counts() {
             PollFlags::OUT | PollFlags::RDHUP
+        } else {
+            PollFlags::OUT
         };
         let result = self.wait_in(Phase::Sending, events, patience);
         if !self.enter(Phase::Serving) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        if result?.intersects(PollFlags::RDHUP | PollFlags::ERR) {
+        let ready = result?;
+        if ready.contains(PollFlags::ERR) || (ready.contains(PollFlags::RDHUP) && end_counts()) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         Ok(())

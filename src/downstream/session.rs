@@ -152,7 +152,7 @@ impl Session {
         };
         let half_close = front.table().limits().half_close;
         Some(Self {
-            watch: ClientWatch::new(Arc::clone(connection.socket()), half_close),
+            watch: connection.watch(half_close),
             kept: Arc::default(),
             refused: (!connection.is_admitted()).then(|| Rejection::new(503, TOO_MANY)),
             front: Arc::clone(front),
@@ -341,10 +341,6 @@ impl Session {
         };
         if !self.connection.enter(Phase::Serving) {
             return false;
-        }
-        if self.connection.is_shut() {
-            // That must not pass for the client's going away.
-            self.watch = ClientWatch::new(Arc::clone(self.connection.socket()), true);
         }
         let request = ClientRequest {
             head,

@@ -240,8 +240,11 @@ impl Control {
             }
             self.ring_if_due();
         };
-        let gone = |fds: &[PollFd<'_>]| fds.last().is_some_and(|fd| !fd.revents().is_empty());
-        if ready && self.request.client().is_some() && gone(fds) {
+        if ready
+            && let Some(client) = self.request.client()
+            && let Some(fd) = fds.last()
+            && client.is_gone(fd.revents())
+        {
             self.request.cancel();
         }
         Ok(ready)

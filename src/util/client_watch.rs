@@ -8,6 +8,7 @@
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -18,35 +19,53 @@ use super::poll::poll_until;
 #[derive(Clone, Debug)]
 pub struct ClientWatch {
     socket: Arc<TcpStream>,
-    events: PollFlags,
+    half_close: bool,
+    is_shut: Arc<AtomicBool>,
 }
 
 impl ClientWatch {
     /// Watches the client behind `socket`. With `half_close` the end of its sending side
-    /// does not count.
+    /// does not count, nor does it once `is_shut`: then this process has made that end.
     #[must_use]
-    pub fn new(socket: Arc<TcpStream>, half_close: bool) -> Self {
+    pub fn new(socket: Arc<TcpStream>, half_close: bool, is_shut: Arc<AtomicBool>) -> Self {
         Self {
             socket,
-            events: if half_close {
-                // A reset or an error is reported without being asked for.
-                PollFlags::empty()
-            } else {
-                PollFlags::RDHUP
-            },
+            half_close,
+            is_shut,
         }
     }
 
-    /// An entry for `poll`. Any event that it returns means that the client has gone.
+    fn end_counts(&self) -> bool {
+        !self.half_close && !self.is_shut.load(Ordering::SeqCst)
+    }
+
+    /// An entry for `poll`; see [`ClientWatch::is_gone`].
     #[must_use]
     pub fn poll_fd(&self) -> PollFd<'_> {
-        PollFd::from_borrowed_fd(self.socket.as_fd(), self.events)
+        let events = if self.end_counts() {
+            PollFlags::RDHUP
+        } else {
+            // A reset or an error is reported without being asked for.
+            PollFlags::empty()
+        };
+        PollFd::from_borrowed_fd(self.socket.as_fd(), events)
+    }
+
+    /// Whether these events of the entry mean that the client has gone.
+    #[must_use]
+    pub fn is_gone(&self, events: PollFlags) -> bool {
+        events.intersects(PollFlags::ERR | PollFlags::HUP)
+            || (events.contains(PollFlags::RDHUP) && self.end_counts())
     }
 
     /// Whether the client has gone. Does not wait.
     #[must_use]
     pub fn has_gone(&self) -> bool {
-        poll_until(&mut [self.poll_fd()], Instant::now()).unwrap_or(true)
+        let mut fds = [self.poll_fd()];
+        match poll_until(&mut fds, Instant::now()) {
+            Ok(ready) => ready && self.is_gone(fds[0].revents()),
+            Err(_) => true,
+        }
     }
 
     /// Waits until the client sends more, or closes, at most for `timeout`. Whether it has.
@@ -81,7 +100,7 @@ mod tests {
     #[test]
     fn a_fin_counts_even_behind_unread_bytes() {
         let (mut client, socket) = pair();
-        let watch = ClientWatch::new(socket, false);
+        let watch = ClientWatch::new(socket, false, Arc::default());
         assert!(!watch.has_gone());
         client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
         assert!(!watch.has_gone());
@@ -90,10 +109,21 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_this_process_has_made_does_not_count() {
+        let (_client, socket) = pair();
+        let is_shut = Arc::new(AtomicBool::new(true));
+        let watch = ClientWatch::new(Arc::clone(&socket), false, Arc::clone(&is_shut));
+        socket.shutdown(Shutdown::Read).unwrap();
+        assert!(!watch.has_gone());
+        is_shut.store(false, Ordering::SeqCst);
+        assert!(watch.has_gone());
+    }
+
+    #[test]
     fn with_half_close_only_a_reset_counts() {
         let (client, socket) = pair();
-        let watch = ClientWatch::new(Arc::clone(&socket), true);
-        let strict = ClientWatch::new(socket, false);
+        let watch = ClientWatch::new(Arc::clone(&socket), true, Arc::default());
+        let strict = ClientWatch::new(socket, false, Arc::default());
         client.shutdown(Shutdown::Write).unwrap();
         eventually_gone(&strict);
         assert!(!watch.has_gone());
