@@ -11,10 +11,11 @@
 //! *fastest* a short sort under a lock, and a vector.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::config::Order;
+use crate::util::lock::lock;
 
 /// Nothing has been heard of an endpoint for long.
 const LONG: Duration = Duration::from_secs(10);
@@ -125,7 +126,7 @@ impl Ranking {
 
     /// A lock that another thread poisoned is still usable.
     fn lock(&self) -> MutexGuard<'_, Times> {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.times)
     }
 }
 

@@ -12,11 +12,33 @@ use rustix::net::RecvFlags;
 use tiny_http::Request;
 
 use super::limits::{JUDGED_OVER, Patience, crawls};
-use super::table::{Cookie, Phase};
 use super::tcp_info::traffic;
 use crate::util::client_watch::ClientWatch;
 use crate::util::lock::{lock, wait_timeout};
 use crate::util::poll::poll_until;
+
+/// Identifies a connection among all others, also from later ones (`SO_COOKIE`).
+pub(super) type Cookie = u64;
+
+/// What a connection's thread is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// It waits for the first byte of a request.
+    Idle = 0,
+    /// It waits for the rest of a head.
+    Head,
+    /// It waits for the rest of a body.
+    Body,
+    /// The client waits for the proxy.
+    Serving,
+    /// It waits for the client to take the answer.
+    Sending,
+    /// The client has been refused, and has some time to read the answer.
+    Lingering,
+    /// It has been told to close.
+    Leaving,
+}
 
 /// A client's connection, as other threads see it.
 #[derive(Debug)]

@@ -39,9 +39,9 @@ use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
+use super::connection::Cookie;
 use super::server::Front;
 use super::session::Session;
-use super::table::Cookie;
 use crate::util::lock::lock;
 
 /// Defines `accept4` and `recv` for the whole program. To be used once, in a binary: the

@@ -18,11 +18,11 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::Handler;
-use super::connection::Connection;
+use super::connection::{Connection, Cookie};
 use super::limits::Limits;
 use super::seam;
 use super::session::TOO_MANY;
-use super::table::{Admission, Cookie, Table};
+use super::table::{Admission, Table};
 use crate::http::local_reply::rejected;
 use crate::http::request::Rejection;
 use crate::logging::canonical;

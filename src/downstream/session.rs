@@ -19,10 +19,9 @@ use rustix::net::RecvFlags;
 use tiny_http::Request;
 
 use super::body;
-use super::connection::{Connection, End};
+use super::connection::{Connection, Cookie, End, Phase};
 use super::limits::Patience;
 use super::server::Front;
-use super::table::{Cookie, Phase};
 use super::{ClientRequest, Responder, send_all};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Rejection, RequestParser, ValidatedRequest};

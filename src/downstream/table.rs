@@ -12,12 +12,9 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::connection::Connection;
+use super::connection::{Connection, Cookie, Phase};
 use super::limits::{self, JUDGED_OVER, Limits};
 use crate::util::lock::{lock, wait_timeout};
-
-/// Tells a connection from all others, also from later ones (`SO_COOKIE`).
-pub(super) type Cookie = u64;
 
 /// A connection that has waited for its client for less than this is not closed to make
 /// room: a normal client's next request is on its way.
@@ -33,26 +30,6 @@ const WORK_WAIT: Duration = Duration::from_millis(50);
 
 /// How often closed connections are reported, at most.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What a connection's thread is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Phase {
-    /// It waits for the first byte of a request.
-    Idle = 0,
-    /// It waits for the rest of a head.
-    Head,
-    /// It waits for the rest of a body.
-    Body,
-    /// The client waits for the proxy.
-    Serving,
-    /// It waits for the client to take the answer.
-    Sending,
-    /// The client has been refused, and has some time to read the answer.
-    Lingering,
-    /// It has been told to close.
-    Leaving,
-}
 
 /// The connections of one listener.
 #[derive(Debug)]

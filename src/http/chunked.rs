@@ -73,8 +73,8 @@ impl ChunkedDecoder {
     }
 
     /// How many bytes of data have come out so far.
-    #[must_use]
-    pub fn decoded(&self) -> u64 {
+    #[cfg(test)]
+    fn decoded(&self) -> u64 {
         let announced = self.max_body - self.allowed;
         match self.state {
             State::Data => announced - self.left,

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::failure::{Failure, Timeout};
 use crate::util::client_watch::ClientWatch;
 use crate::util::io_error::describe;
+use crate::util::lock::lock;
 use crate::util::poll::poll_until;
 
 /// When waiting ends.
@@ -257,7 +258,7 @@ impl Control {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -326,6 +327,6 @@ impl RequestCancellation {
     }
 
     fn lock(&self) -> MutexGuard<'_, Running> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }

@@ -21,10 +21,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::util::lock::lock;
 
 /// Connections of a burst expire within milliseconds of each other: they are closed
 /// together. So a connection is closed at most this much late.
@@ -118,7 +120,7 @@ impl<C> UpstreamPool<C> {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Idle<C>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
     }
 }
 
@@ -214,7 +216,7 @@ impl<C> IdleMonitor<C> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<UpstreamPool<C>>>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pools)
     }
 }
 

@@ -6,7 +6,7 @@
 //! literal needs no thread. Nothing is cached: the system's resolver does that.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use crossbeam_channel::{Sender, bounded};
 use super::control::Control;
 use super::failure::{DnsFault, Failure, Timeout};
 use crate::util::io_error::describe;
+use crate::util::lock::lock;
 
 /// How often a wait for a look-up looks after the client.
 const CLIENT_CHECK: Duration = Duration::from_millis(20);
@@ -127,7 +128,7 @@ impl Resolver {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
