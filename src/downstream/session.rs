@@ -104,7 +104,7 @@ impl Received {
 
     /// Frees what a large head or body has needed: an idle connection is to be cheap.
     fn rest(&mut self) {
-        if self.bytes.capacity() > HEAD_READ {
+        if self.bytes.is_empty() && self.bytes.capacity() > HEAD_READ {
             self.bytes = Vec::new();
         }
     }

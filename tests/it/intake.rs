@@ -8,6 +8,7 @@ use crate::common::{
     client::Client,
     proxy::Proxy,
     refusing::{AT_ONCE, Refusing, SMUGGLED, is_refusal},
+    text,
 };
 use socket2::{Domain, Socket, Type};
 use std::{
@@ -586,6 +587,28 @@ fn empty_lines_in_front_of_a_request_line_are_ignored() {
         front.refuses(400, format!("{none}GET /bad HTTP/1.1\r\nHost: h\r\n\r\n"));
     }
     front.finish();
+}
+
+#[test]
+fn each_byte_may_be_read_on_its_own() {
+    let backend = Backend::always(status(200).body("served"));
+    let proxy = Proxy::serial(&[&backend]).start();
+    let mut client = proxy.client();
+    let post = "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+                3\r\nabc\r\n0\r\nT: 1\r\n\r\n";
+    for empty in ["\r\n", "\n\n\r\n"] {
+        for byte in format!("{empty}{post}").bytes() {
+            client.send([byte]);
+            client.wait_until_read();
+        }
+        assert_eq!(client.response().body(), "served", "behind {empty:?}");
+    }
+    let bodies: Vec<_> = backend
+        .requests()
+        .iter()
+        .map(|request| text(&request.body))
+        .collect();
+    assert_eq!(bodies, ["abc"; 2]);
 }
 
 #[test]
