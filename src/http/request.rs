@@ -26,7 +26,7 @@ use super::header::{
 const MAX_EMPTY_LINES: usize = 64;
 
 /// Header lines for which there is room on the stack.
-const USUAL_LINES: usize = 64;
+const USUAL_LINES: usize = 32;
 
 /// No head is larger than this, in bytes, whatever the limit is: ranges have 32 bits.
 const MAX_HEAD: u64 = 1 << 31;
