@@ -141,7 +141,9 @@ impl Pattern {
 
     /// The first `length` bytes.
     pub fn bytes(length: usize) -> Vec<u8> {
-        (0..=u8::MAX).take(PERIOD).cycle().take(length).collect()
+        let mut bytes = TILE[..PERIOD].repeat(length / PERIOD + 1);
+        bytes.truncate(length);
+        bytes
     }
 }
 
