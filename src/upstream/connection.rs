@@ -18,7 +18,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +31,7 @@ use super::capture::HeadCapture;
 
 use super::control::Control;
 use super::failure::{ExchangeFault, Failure};
+use super::resolver::Resolver;
 use super::stream::{Stream, acknowledge};
 use super::transport::{outside_a_call, with_call};
 use crate::http::response::ResponseHead;
@@ -49,8 +50,11 @@ pub struct Connection {
     control: Option<Arc<Control>>,
     /// It is authenticated as one client, by NTLM or Negotiate, or may be soon.
     is_private: bool,
-    /// From then on it is used for no new exchange.
+    /// From then on it is used for no new exchange; none: it is used for ever.
     renew_at: Option<Instant>,
+    /// The address that it was dialled to, and what the resolver knew at its last exchange.
+    address: SocketAddr,
+    lookups: u64,
     /// Whether an exchange has begun on it.
     used: bool,
     /// What is left of the request to be sent.
@@ -94,6 +98,7 @@ impl Connection {
     pub(super) fn new(
         socket: Arc<TcpStream>,
         control: Arc<Control>,
+        address: SocketAddr,
         renew_at: Option<Instant>,
     ) -> Self {
         Self {
@@ -101,6 +106,8 @@ impl Connection {
             buffers: HeadCapture::new(),
             control: Some(control),
             renew_at,
+            address,
+            lookups: 0,
             is_private: false,
             used: false,
             pending: None,
@@ -127,6 +134,11 @@ impl Connection {
     /// Whether it is time to dial a new one instead.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.renew_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether the endpoint's name has another address by now.
+    pub(super) fn has_moved(&mut self, resolver: &Arc<Resolver>) -> bool {
+        self.renew_at.is_some() && !resolver.still_has(self.address, &mut self.lookups)
     }
 
     pub(super) fn is_tls(&self) -> bool {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use ureq::unversioned::transport::{ConnectionDetails, Connector};
 
 use super::connection::Connection;
@@ -47,7 +47,8 @@ pub struct EndpointConnector {
     pub tls: Option<Tls>,
     /// Name look-up, TCP and TLS handshake together.
     pub connect_timeout: Duration,
-    /// How long a connection is used at most, so that a name that has moved is followed.
+    /// How long a connection is used at most.
+    /// None: also not because the name has moved.
     pub renew_after: Option<Duration>,
 }
 
@@ -97,7 +98,8 @@ impl EndpointConnector {
     fn pooled(&self) -> Option<Box<Connection>> {
         loop {
             let mut connection = self.pool.take()?;
-            if !connection.is_due(Instant::now()) && connection.stream().is_idle() {
+            let is_due = connection.is_due(Instant::now()) || connection.has_moved(&self.resolver);
+            if !is_due && connection.stream().is_idle() {
                 return Some(connection);
             }
         }
@@ -110,19 +112,24 @@ impl EndpointConnector {
             Timeout::Connect(self.connect_timeout),
         );
         let (until, timeout) = limit.instant();
-        let (socket, left) = match route {
+        let dialled = match route {
             Route::Addresses(addresses) => dial(&addresses, control, until, timeout)?,
             Route::Any | Route::Fresh => {
                 let addresses = self.resolver.resolve(control, until, timeout)?;
                 dial(&addresses, control, until, timeout)?
             }
         };
-        with_call(|call| call.trace.left = left);
+        let Dialled {
+            socket,
+            address,
+            others,
+        } = dialled;
+        with_call(|call| call.trace.left = others);
         // From here on the connection's drop releases the socket.
         let renew_at = self
             .renew_after
             .map(|after| Instant::now() + jittered(after));
-        let mut connection = Connection::new(socket, Arc::clone(control), renew_at);
+        let mut connection = Connection::new(socket, Arc::clone(control), address, renew_at);
         if let Some(tls) = &self.tls {
             control.set_limit(limit);
             connection.stream().handshake(tls, control)?;
@@ -142,14 +149,23 @@ fn jittered(span: Duration) -> Duration {
 /// RFC 8305 section 5: "Connection Attempt Delay".
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// A connected, non-blocking socket, registered with `control`, and the addresses that have
-/// not failed beside its own.
+/// A new connection.
+pub struct Dialled {
+    /// Non-blocking, and registered with the attempt's control.
+    pub socket: Arc<TcpStream>,
+    /// Where it leads to.
+    pub address: SocketAddr,
+    /// The other addresses that have not failed.
+    pub others: Vec<SocketAddr>,
+}
+
+/// Connects to whichever of `addresses` answers first.
 pub fn dial(
     addresses: &[SocketAddr],
     control: &Control,
     until: Instant,
     timeout: Timeout,
-) -> Result<(Arc<TcpStream>, Vec<SocketAddr>), Failure> {
+) -> Result<Dialled, Failure> {
     let mut pending = Pending {
         sockets: Vec::new(),
         control,
@@ -183,12 +199,16 @@ pub fn dial(
         };
         let ready = pending.wait(wake)?;
         control.check()?;
-        for socket in ready {
+        for (socket, address) in ready {
             match connected(&socket) {
                 Ok(()) => {
                     let mut others = pending.keep(&socket);
                     others.extend(left);
-                    return Ok((socket, others));
+                    return Ok(Dialled {
+                        socket,
+                        address,
+                        others,
+                    });
                 }
                 Err(error) => {
                     pending.remove(&socket);
@@ -232,7 +252,7 @@ impl Pending<'_> {
     }
 
     /// The sockets on which connecting has ended, one way or the other.
-    fn wait(&self, until: Instant) -> Result<Vec<Arc<TcpStream>>, Failure> {
+    fn wait(&self, until: Instant) -> Result<Vec<(Arc<TcpStream>, SocketAddr)>, Failure> {
         let mut fds: Vec<PollFd<'_>> = self
             .sockets
             .iter()
@@ -244,7 +264,7 @@ impl Pending<'_> {
             .iter()
             .zip(&self.sockets)
             .filter(|(fd, _)| !fd.revents().is_empty())
-            .map(|(_, (socket, _))| Arc::clone(socket))
+            .map(|(_, pending)| pending.clone())
             .collect())
     }
 }
@@ -261,12 +281,9 @@ impl Drop for Pending<'_> {
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(
         Domain::for_address(address),
-        Type::STREAM,
+        Type::STREAM.nonblocking(),
         Some(Protocol::TCP),
     )?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_keepalive(true)?;
     match socket.connect(&address.into()) {
         Ok(()) => Ok(socket.into()),
         Err(error)
@@ -294,12 +311,14 @@ fn is_shortage(error: &io::Error) -> bool {
     .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Whether connecting, which has ended, has worked.
+/// Whether connecting, which has ended, has worked; gets the socket ready for use then.
 fn connected(socket: &TcpStream) -> io::Result<()> {
-    match socket.take_error()? {
-        Some(error) => Err(error),
-        None => socket.peer_addr().map(drop),
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
     }
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)
 }
 
 #[cfg(test)]
@@ -326,10 +345,11 @@ mod tests {
 
         let other = "127.0.0.9:9".parse().unwrap();
         let addresses = [refused_address, address, other];
-        let (socket, left) = dial(&addresses, &control, until, timeout).unwrap();
+        let dialled = dial(&addresses, &control, until, timeout).unwrap();
 
-        assert_eq!(socket.peer_addr().unwrap(), address);
-        assert_eq!(left, [other]);
+        assert_eq!(dialled.socket.peer_addr().unwrap(), address);
+        assert_eq!(dialled.address, address);
+        assert_eq!(dialled.others, [other]);
     }
 
     #[test]
@@ -355,8 +375,10 @@ mod tests {
         let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
 
         assert_eq!(
-            dial(&[address], &control, until, timeout).unwrap_err(),
-            Failure::Connect(ConnectFault::Io(io::ErrorKind::ConnectionRefused.into()))
+            dial(&[address], &control, until, timeout).err(),
+            Some(Failure::Connect(ConnectFault::Io(
+                io::ErrorKind::ConnectionRefused.into()
+            )))
         );
     }
 }

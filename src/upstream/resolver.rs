@@ -1,11 +1,16 @@
-//! Name look-up for one endpoint, done when a connection is dialled.
+//! Name look-up for one endpoint: when a connection is dialled, and every [`REFRESH`] while
+//! kept connections are used, so that a name that has moved is followed.
 //!
 //! `getaddrinfo` can neither be cancelled nor given a time-out, so it runs on a
 //! thread of its own that may outlive the attempt. At most one such thread runs
 //! per endpoint: attempts that dial meanwhile wait for the same result. An address
-//! literal needs no thread. Nothing is cached: the system's resolver does that.
+//! literal needs no thread. No answer is cached: the system's resolver does that.
+//!
+//! Cost while connections are kept: an atomic load for each request.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +25,13 @@ use crate::util::lock::lock;
 /// How often a wait for a look-up looks after the client.
 const CLIENT_CHECK: Duration = Duration::from_millis(20);
 
+/// How often a name is looked up while kept connections to it are used.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// An address is the name's own until no look-up has found it for so long: name servers give
+/// out some of many addresses in turn.
+const FORGET: Duration = Duration::from_secs(8);
+
 /// What a look-up found: at least one address, or why there is none.
 pub type Lookup = Result<Arc<[SocketAddr]>, Failure>;
 
@@ -31,38 +43,64 @@ pub struct Resolver {
     /// Those of an address literal.
     known: Option<Arc<[SocketAddr]>>,
     state: Mutex<State>,
+    created: Instant,
+    /// When the next look-up is due, in milliseconds after `created`.
+    refresh_at: AtomicU64,
+    /// How many look-ups have found addresses.
+    successes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     running: bool,
     waiting: Vec<Sender<Lookup>>,
+    current: CurrentAddresses,
+}
+
+/// The addresses that a name has had of late, and when a look-up last found each.
+#[derive(Debug, Default)]
+struct CurrentAddresses(Vec<(SocketAddr, Instant)>);
+
+impl CurrentAddresses {
+    /// A look-up has found these.
+    fn found(&mut self, addresses: &[SocketAddr], now: Instant) {
+        self.0.retain(|(address, last)| {
+            now.saturating_duration_since(*last) < FORGET && !addresses.contains(address)
+        });
+        self.0
+            .extend(addresses.iter().map(|address| (*address, now)));
+    }
+
+    fn contain(&self, address: SocketAddr) -> bool {
+        self.0.iter().any(|(current, _)| *current == address)
+    }
 }
 
 impl Resolver {
     /// A resolver of `host`: a name, or an address without brackets.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Arc<Self> {
+        let address = host.parse::<IpAddr>().ok();
+        let known = address.map(|ip| Arc::from([SocketAddr::new(ip, port)]));
+        Self::with(host, port, known)
+    }
+
+    fn with(host: &str, port: u16, known: Option<Arc<[SocketAddr]>>) -> Arc<Self> {
         Arc::new(Self {
             host: host.to_owned(),
             port,
-            known: host
-                .parse::<IpAddr>()
-                .ok()
-                .map(|ip| Arc::new([SocketAddr::new(ip, port)]) as Arc<[SocketAddr]>),
+            known,
             state: Mutex::default(),
+            created: Instant::now(),
+            refresh_at: AtomicU64::new(0),
+            successes: AtomicU64::new(0),
         })
     }
 
     /// A resolver of a name that has these addresses.
     #[cfg(test)]
     pub(super) fn of(addresses: &[SocketAddr]) -> Arc<Self> {
-        Arc::new(Self {
-            host: String::new(),
-            port: 0,
-            known: Some(addresses.into()),
-            state: Mutex::default(),
-        })
+        Self::with("", 0, Some(addresses.into()))
     }
 
     /// The host's addresses, in the order in which they are worth trying.
@@ -98,6 +136,41 @@ impl Resolver {
         result
     }
 
+    /// Whether a connection to `address` may go on: the name still has this address. `seen` is
+    /// what was known at the connection's last call. Has the name looked up, if that is due.
+    pub fn still_has(self: &Arc<Self>, address: SocketAddr, seen: &mut u64) -> bool {
+        if self.known.is_some() {
+            return true;
+        }
+        let now = self.millis();
+        let due = self.refresh_at.load(Ordering::Relaxed);
+        if now >= due && self.put_off_refresh(due, now) {
+            let mut state = self.lock();
+            if !state.running {
+                // Where no thread can be had, the next request tries again in due time.
+                state.running = self.start().is_ok();
+            }
+        }
+        let successes = self.successes.load(Ordering::Acquire);
+        if *seen == successes {
+            return true;
+        }
+        *seen = successes;
+        self.lock().current.contain(address)
+    }
+
+    /// Of several threads one gets true.
+    fn put_off_refresh(&self, due: u64, now: u64) -> bool {
+        let next = now + u64::try_from(REFRESH.as_millis()).unwrap_or(u64::MAX / 2);
+        self.refresh_at
+            .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX / 2)
+    }
+
     /// Waits for the look-up under way, or starts one.
     fn join(self: &Arc<Self>, waiting: Sender<Lookup>) -> Result<(), Failure> {
         let mut state = self.lock();
@@ -105,22 +178,33 @@ impl Resolver {
         if state.running {
             return Ok(());
         }
+        self.start().map_err(|error| {
+            state.waiting.clear();
+            Failure::Internal(format!("cannot start a thread: {}", describe(&error)))
+        })?;
+        state.running = true;
+        Ok(())
+    }
+
+    /// Starts the look-up's thread. `state` is locked.
+    fn start(self: &Arc<Self>) -> io::Result<()> {
         let resolver = Arc::clone(self);
         thread::Builder::new()
             .name("resolver".to_owned())
             .spawn(move || resolver.run())
-            .map_err(|error| {
-                state.waiting.clear();
-                Failure::Internal(format!("cannot start a thread: {}", describe(&error)))
-            })?;
-        state.running = true;
-        Ok(())
+            .map(drop)
     }
 
     fn run(&self) {
         let lookup = look_up(&self.host, self.port);
         let mut state = self.lock();
         state.running = false;
+        if let Ok(addresses) = &lookup {
+            state.current.found(addresses, Instant::now());
+            self.successes.fetch_add(1, Ordering::Release);
+            let due = self.refresh_at.load(Ordering::Relaxed);
+            self.put_off_refresh(due, self.millis());
+        }
         for waiting in state.waiting.drain(..) {
             // Fails where the attempt has been cancelled or has timed out.
             let _ = waiting.try_send(lookup.clone());
@@ -200,6 +284,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_address_is_forgotten_when_no_look_up_has_found_it_for_a_while() {
+        let [old, new] = [addresses(&["10.0.0.1:80"]), addresses(&["10.0.0.2:80"])];
+        let start = Instant::now();
+        let mut current = CurrentAddresses::default();
+        current.found(&old, start);
+        current.found(&new, start + REFRESH);
+        assert!(current.contain(old[0]) && current.contain(new[0]));
+        current.found(&new, start + REFRESH * 2);
+        assert!(!current.contain(old[0]) && current.contain(new[0]));
+        // A name server that gives out one of two in turn.
+        for round in 3..10 {
+            let found = if round % 2 == 0 { &old } else { &new };
+            current.found(found, start + Duration::from_secs(2) * round);
+        }
+        assert!(current.contain(old[0]) && current.contain(new[0]));
+        assert_eq!(current.0.len(), 2);
+    }
+
     fn resolve(host: &str) -> Lookup {
         let until = Instant::now() + Duration::from_secs(10);
         let timeout = Timeout::Connect(Duration::from_secs(10));
@@ -216,6 +319,23 @@ mod tests {
     fn a_name_is_looked_up() {
         let found = resolve("localhost").unwrap();
         assert!(found.iter().all(|address| address.ip().is_loopback()));
+    }
+
+    #[test]
+    fn a_connection_goes_on_while_its_name_has_its_address() {
+        let elsewhere = addresses(&["192.0.2.1:80"])[0];
+        let resolver = Resolver::new("localhost", 80);
+        let mut seen = 0;
+        // Nothing is known yet; the look-up has begun.
+        assert!(resolver.still_has(elsewhere, &mut seen));
+        let until = Instant::now() + Duration::from_secs(10);
+        let timeout = Timeout::Connect(Duration::from_secs(10));
+        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
+        let found = resolver.resolve(&control, until, timeout).unwrap();
+        assert!(resolver.still_has(found[0], &mut seen.clone()));
+        assert!(!resolver.still_has(elsewhere, &mut seen));
+        let literal = Resolver::new("127.0.0.1", 80);
+        assert!(literal.still_has(elsewhere, &mut 0));
     }
 
     #[test]
