@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -58,6 +58,8 @@ struct State {
     handed_out: Option<Cookie>,
     /// Since when a newcomer has waited in vain.
     full_since: Option<Instant>,
+    /// Threads that wait for a change. Without one, a change costs no system call.
+    waiting: usize,
     report: Report,
 }
 
@@ -126,7 +128,7 @@ impl Table {
         let connection = Arc::clone(&state.entries.get(&cookie)?.connection);
         if state.handed_out == Some(cookie) {
             state.handed_out = None;
-            self.changed.notify_all();
+            self.notify(state);
         }
         Some(connection)
     }
@@ -145,8 +147,27 @@ impl Table {
         if state.handed_out == Some(cookie) {
             state.handed_out = None;
         }
+        self.notify(state);
+    }
+
+    fn notify(&self, state: MutexGuard<'_, State>) {
+        let is_awaited = state.waiting > 0;
         drop(state);
-        self.changed.notify_all();
+        if is_awaited {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for a change, at most so long. Whether the time has passed.
+    fn wait<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        at_most: Duration,
+    ) -> (MutexGuard<'a, State>, bool) {
+        state.waiting += 1;
+        let (mut state, timed_out) = wait_timeout(&self.changed, state, at_most);
+        state.waiting -= 1;
+        (state, timed_out)
     }
 
     /// The accept thread has ended: its last connection will not be picked up.
@@ -165,7 +186,7 @@ impl Table {
         let mut state = lock(&self.state);
         while state.handed_out.is_some() {
             // The time is a backstop only: a thread that panics before it reads never comes.
-            let (guard, timed_out) = wait_timeout(&self.changed, state, Duration::from_secs(5));
+            let (guard, timed_out) = self.wait(state, Duration::from_secs(5));
             state = guard;
             if timed_out {
                 state.handed_out = None;
@@ -206,7 +227,7 @@ impl Table {
                 }
             };
             self.wants_room.store(true, Ordering::Relaxed);
-            state = wait_timeout(&self.changed, state, wait).0;
+            state = self.wait(state, wait).0;
         }
     }
 
@@ -224,7 +245,7 @@ impl Table {
     pub(super) fn wait_for_change(&self, at_most: Duration) {
         let state = lock(&self.state);
         if !self.is_stopping() {
-            drop(wait_timeout(&self.changed, state, at_most));
+            drop(self.wait(state, at_most));
         }
     }
 
@@ -276,8 +297,7 @@ impl Table {
         let state = lock(&self.state);
         let entries = state.entries.values();
         let connections: Vec<_> = entries.map(|entry| Arc::clone(&entry.connection)).collect();
-        drop(state);
-        self.changed.notify_all();
+        self.notify(state);
         // Without the lock: what wakes up has to close at once, before more arrives.
         for connection in connections {
             connection.wake();
@@ -292,7 +312,7 @@ impl Table {
             if left.is_zero() {
                 return false;
             }
-            state = wait_timeout(&self.changed, state, left).0;
+            state = self.wait(state, left).0;
         }
         true
     }
