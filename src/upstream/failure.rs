@@ -11,9 +11,6 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use rustls::AlertDescription;
-
-use super::tls;
 use crate::go_duration::GoDuration;
 use crate::http::response::HeadFault;
 use crate::util::io_error::describe;
@@ -71,13 +68,41 @@ pub enum TlsFault {
     /// The endpoint's certificate is not accepted.
     Certificate(CertificateFault),
     /// The endpoint has refused the session.
-    Alert(AlertDescription),
+    Alert(Alert),
     /// The connection was closed during the handshake.
     Closed,
     /// The connection broke during the handshake.
     Io(IoFault),
     /// Anything else, in the words of rustls.
     Other(String),
+}
+
+/// What an endpoint's alert is about (RFC 8446 6.2): mostly the client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alert {
+    /// There is no client certificate, and one is required.
+    CertificateRequired,
+    /// The client certificate's authority is not known.
+    UnknownAuthority,
+    /// The client certificate has expired, or is not valid yet.
+    CertificateExpired,
+    /// The client certificate has been revoked.
+    CertificateRevoked,
+    /// Something else about the client certificate, or that there is none.
+    Certificate {
+        /// The alert's name.
+        name: String,
+    },
+    /// No agreement; it may be about a client certificate.
+    HandshakeFailure {
+        /// The alert's name.
+        name: String,
+    },
+    /// Any other alert.
+    Other {
+        /// The alert's name.
+        name: String,
+    },
 }
 
 /// Why an endpoint's certificate is not accepted.
@@ -285,12 +310,38 @@ impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Certificate(fault) => write!(f, "the endpoint's certificate {fault}"),
-            Self::Alert(alert) => {
-                write!(f, "TLS refused by the endpoint: {}", tls::refusal(*alert))
-            }
+            Self::Alert(alert) => write!(f, "TLS refused by the endpoint: {alert}"),
             Self::Closed => f.write_str("connection closed during the TLS handshake"),
             Self::Io(fault) => write!(f, "{fault} during the TLS handshake"),
             Self::Other(reason) => write!(f, "TLS: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CertificateRequired => {
+                f.write_str("it asks for a client certificate (-client-cert, -client-key)")
+            }
+            Self::UnknownAuthority => f.write_str(
+                "it does not know the authority of the client certificate (-client-cert)",
+            ),
+            Self::CertificateExpired => {
+                f.write_str("the client certificate is not valid at this time (-client-cert)")
+            }
+            Self::CertificateRevoked => {
+                f.write_str("the client certificate has been revoked (-client-cert)")
+            }
+            Self::Certificate { name } => write!(
+                f,
+                "{name} (the client certificate, or that there is none: -client-cert)"
+            ),
+            Self::HandshakeFailure { name } => write!(
+                f,
+                "{name} (it may ask for a client certificate: -client-cert)"
+            ),
+            Self::Other { name } => f.write_str(name),
         }
     }
 }
@@ -401,39 +452,30 @@ mod tests {
     fn every_failure_has_its_type() {
         use rustix::io::Errno;
         let second = Duration::from_secs(1);
-        let os = |errno: Errno| IoFault::from(&io::Error::from(errno));
-        let connect = |errno| Failure::Connect(ConnectFault::Io(os(errno)));
-        let tls_failure = |error: rustls::Error| tls::failure(&error);
-        let host = || "h".to_owned();
+        let connect = |errno: Errno| Failure::Connect(ConnectFault::Io(os(errno)));
+        let certificate = |fault| Failure::Tls(TlsFault::Certificate(fault));
+        let name = String::new;
+        let internal = Failure::Internal("no thread".to_owned());
+        let dns = Failure::Dns(DnsFault::NoAddress { host: name() });
+        let no_address = Failure::Connect(ConnectFault::NoAddress);
+        let alert = Failure::Tls(TlsFault::Alert(Alert::Certificate { name: name() }));
         let table = [
-            (
-                Failure::Dns(DnsFault::NoAddress { host: host() }),
-                "dns_error",
-            ),
+            (dns, "dns_error"),
             (connect(Errno::CONNREFUSED), "connection_refused"),
             (connect(Errno::HOSTUNREACH), "destination_ip_unroutable"),
             (connect(Errno::NETUNREACH), "destination_ip_unroutable"),
             (connect(Errno::ACCESS), "destination_unavailable"),
+            (no_address, "destination_unavailable"),
             (
-                Failure::Connect(ConnectFault::NoAddress),
-                "destination_unavailable",
-            ),
-            (
-                tls_failure(rustls::CertificateError::Expired.into()),
+                certificate(CertificateFault::Expired),
                 "tls_certificate_error",
             ),
             (
-                tls_failure(rustls::CertificateError::UnknownIssuer.into()),
+                certificate(CertificateFault::UnknownAuthority),
                 "tls_certificate_error",
             ),
-            (
-                tls_failure(rustls::Error::AlertReceived(AlertDescription::AccessDenied)),
-                "tls_alert_received",
-            ),
-            (
-                tls_failure(rustls::Error::DecryptError),
-                "tls_protocol_error",
-            ),
+            (alert, "tls_alert_received"),
+            (Failure::Tls(TlsFault::Other(name())), "tls_protocol_error"),
             (Failure::Tls(TlsFault::Closed), "tls_protocol_error"),
             (
                 Failure::Timeout(Timeout::Connect(second)),
@@ -452,44 +494,43 @@ mod tests {
                 "connection_read_timeout",
             ),
             (Failure::Status(503), "destination_unavailable"),
-            (
-                Failure::Internal("no thread".to_owned()),
-                "proxy_internal_error",
-            ),
+            (internal, "proxy_internal_error"),
         ];
         for (failure, wanted) in table {
             assert_eq!(failure.error_type(), wanted, "{failure:?}");
         }
+    }
+
+    #[test]
+    fn every_fault_of_an_exchange_has_its_type() {
+        use ExchangeFault as Fault;
+        let reset = os(rustix::io::Errno::CONNRESET);
+        let no_size = "a chunk without a size";
         let table = [
+            (Fault::Io(reset), "connection_terminated"),
+            (Fault::NoAnswer, "connection_terminated"),
+            (Fault::NoCloseNotify, "connection_terminated"),
+            (Fault::RequestCut, "connection_terminated"),
+            (Fault::HeadCut, "http_response_incomplete"),
+            (Fault::BodyCut, "http_response_incomplete"),
             (
-                ExchangeFault::Io(os(Errno::CONNRESET)),
-                "connection_terminated",
-            ),
-            (ExchangeFault::NoAnswer, "connection_terminated"),
-            (ExchangeFault::NoCloseNotify, "connection_terminated"),
-            (ExchangeFault::RequestCut, "connection_terminated"),
-            (ExchangeFault::HeadCut, "http_response_incomplete"),
-            (ExchangeFault::BodyCut, "http_response_incomplete"),
-            (
-                ExchangeFault::HeadTooLarge(65535),
+                Fault::HeadTooLarge(65535),
                 "http_response_header_section_size",
             ),
             (
-                ExchangeFault::Head(HeadFault::Coding),
+                Fault::Head(HeadFault::Coding),
                 "http_response_transfer_coding",
             ),
-            (
-                ExchangeFault::Chunks("a chunk without a size"),
-                "http_response_transfer_coding",
-            ),
-            (
-                ExchangeFault::Head(HeadFault::Lengths),
-                "http_protocol_error",
-            ),
-            (ExchangeFault::UnwantedUpgrade(101), "http_protocol_error"),
+            (Fault::Chunks(no_size), "http_response_transfer_coding"),
+            (Fault::Head(HeadFault::Lengths), "http_protocol_error"),
+            (Fault::UnwantedUpgrade(101), "http_protocol_error"),
         ];
         for (fault, wanted) in table {
             assert_eq!(Failure::Broken(fault).error_type(), wanted);
         }
+    }
+
+    fn os(errno: rustix::io::Errno) -> IoFault {
+        IoFault::from(&io::Error::from(errno))
     }
 }

@@ -14,7 +14,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::failure::{CertificateFault, Failure, TlsFault};
+use super::failure::{Alert, CertificateFault, Failure, TlsFault};
 
 /// Trusts the bundled roots (Mozilla's) and `extra` ones, and shows `identity` where it is
 /// asked for one. TLS 1.2 and 1.3, HTTP/1.1.
@@ -131,7 +131,7 @@ impl ServerCertVerifier for Verifier {
 pub fn failure(error: &rustls::Error) -> Failure {
     Failure::Tls(match error {
         rustls::Error::InvalidCertificate(error) => TlsFault::Certificate(certificate_fault(error)),
-        rustls::Error::AlertReceived(alert) => TlsFault::Alert(*alert),
+        rustls::Error::AlertReceived(alert) => TlsFault::Alert(alert_of(*alert)),
         other => TlsFault::Other(other.to_string()),
     })
 }
@@ -157,34 +157,22 @@ pub(super) fn is_version_1(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(other) if other.to_string() == "UnsupportedCertVersion")
 }
 
-/// What an endpoint's alert is about: mostly the client certificate.
-pub(super) fn refusal(alert: AlertDescription) -> String {
-    use AlertDescription as Alert;
+fn alert_of(alert: AlertDescription) -> Alert {
+    use AlertDescription as Description;
+    let name = format!("{alert:?}");
     match alert {
-        Alert::CertificateRequired => {
-            "it asks for a client certificate (-client-cert, -client-key)".to_owned()
-        }
-        Alert::UnknownCA => {
-            "it does not know the authority of the client certificate (-client-cert)".to_owned()
-        }
-        Alert::CertificateExpired => {
-            "the client certificate is not valid at this time (-client-cert)".to_owned()
-        }
-        Alert::CertificateRevoked => {
-            "the client certificate has been revoked (-client-cert)".to_owned()
-        }
+        Description::CertificateRequired => Alert::CertificateRequired,
+        Description::UnknownCA => Alert::UnknownAuthority,
+        Description::CertificateExpired => Alert::CertificateExpired,
+        Description::CertificateRevoked => Alert::CertificateRevoked,
         // Before TLS 1.3 there was no alert for a certificate that is missing.
-        Alert::NoCertificate
-        | Alert::BadCertificate
-        | Alert::UnsupportedCertificate
-        | Alert::CertificateUnknown
-        | Alert::AccessDenied => {
-            format!("{alert:?} (the client certificate, or that there is none: -client-cert)")
-        }
-        Alert::HandshakeFailure => {
-            format!("{alert:?} (it may ask for a client certificate: -client-cert)")
-        }
-        alert => format!("{alert:?}"),
+        Description::NoCertificate
+        | Description::BadCertificate
+        | Description::UnsupportedCertificate
+        | Description::CertificateUnknown
+        | Description::AccessDenied => Alert::Certificate { name },
+        Description::HandshakeFailure => Alert::HandshakeFailure { name },
+        _ => Alert::Other { name },
     }
 }
 
@@ -193,45 +181,76 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_endpoint_thinks_of_the_client_certificate_names_the_flag() {
-        use AlertDescription as Alert;
+    fn an_alert_about_the_client_certificate_names_the_flag() {
+        use AlertDescription as Description;
         let table = [
             (
-                Alert::CertificateRequired,
+                Description::CertificateRequired,
                 "TLS refused by the endpoint: it asks for a client certificate (-client-cert, -client-key)",
             ),
             (
-                Alert::UnknownCA,
+                Description::UnknownCA,
                 "TLS refused by the endpoint: it does not know the authority of the client certificate (-client-cert)",
             ),
             (
-                Alert::CertificateExpired,
+                Description::CertificateExpired,
                 "TLS refused by the endpoint: the client certificate is not valid at this time (-client-cert)",
             ),
             (
-                Alert::CertificateRevoked,
+                Description::CertificateRevoked,
                 "TLS refused by the endpoint: the client certificate has been revoked (-client-cert)",
             ),
             (
-                Alert::BadCertificate,
+                Description::BadCertificate,
                 "TLS refused by the endpoint: BadCertificate (the client certificate, or that there is none: -client-cert)",
             ),
             (
-                Alert::AccessDenied,
+                Description::AccessDenied,
                 "TLS refused by the endpoint: AccessDenied (the client certificate, or that there is none: -client-cert)",
             ),
             (
-                Alert::HandshakeFailure,
+                Description::HandshakeFailure,
                 "TLS refused by the endpoint: HandshakeFailure (it may ask for a client certificate: -client-cert)",
             ),
             (
-                Alert::ProtocolVersion,
+                Description::ProtocolVersion,
                 "TLS refused by the endpoint: ProtocolVersion",
             ),
         ];
         for (alert, wanted) in table {
             let failure = failure(&rustls::Error::AlertReceived(alert));
             assert_eq!(failure.to_string(), wanted);
+        }
+    }
+
+    #[test]
+    fn an_error_of_rustls_is_a_fault_of_the_certificate_an_alert_or_something_else() {
+        let table = [
+            (
+                CertificateError::Expired.into(),
+                TlsFault::Certificate(CertificateFault::Expired),
+            ),
+            (
+                CertificateError::UnknownIssuer.into(),
+                TlsFault::Certificate(CertificateFault::UnknownAuthority),
+            ),
+            (
+                CertificateError::Revoked.into(),
+                TlsFault::Certificate(CertificateFault::Revoked),
+            ),
+            (
+                rustls::Error::AlertReceived(AlertDescription::AccessDenied),
+                TlsFault::Alert(Alert::Certificate {
+                    name: "AccessDenied".to_owned(),
+                }),
+            ),
+            (
+                rustls::Error::DecryptError,
+                TlsFault::Other(rustls::Error::DecryptError.to_string()),
+            ),
+        ];
+        for (error, fault) in table {
+            assert_eq!(failure(&error), Failure::Tls(fault), "{error:?}");
         }
     }
 }
