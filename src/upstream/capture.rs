@@ -11,9 +11,9 @@ use std::io::Write as _;
 use ureq::unversioned::transport::Buffers;
 
 use super::buffers::{GrowingBuffers, MAX_INPUT};
+use super::call::with_call;
 use super::chunked::Chunks;
 use super::failure::{ExchangeFault, Failure};
-use super::transport::with_call;
 use crate::http::response::{BodyLength, HeadFault, ResponseHead, parse_head};
 
 /// The longest head of an answer. The buffer is one byte larger, so that a head

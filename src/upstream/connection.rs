@@ -27,13 +27,12 @@ use rustix::event::PollFlags;
 use ureq::unversioned::transport::Buffers as _;
 
 use super::authentication;
+use super::call::{outside_a_call, with_call};
 use super::capture::HeadCapture;
-
 use super::control::Control;
 use super::failure::{ExchangeFault, Failure};
 use super::resolver::Resolver;
 use super::stream::{Stream, acknowledge};
-use super::transport::{outside_a_call, with_call};
 use crate::http::response::ResponseHead;
 use crate::util::body::Body;
 use crate::util::io_error::describe;

@@ -22,19 +22,16 @@ use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use ureq::unversioned::transport::{ConnectionDetails, Connector};
 
+use super::call::{Route, outside_a_call, with_call};
 use super::connection::Connection;
 use super::control::Control;
 use super::failure::{ConnectFault, Failure, Timeout};
-use super::pool::UpstreamPool;
 use super::resolver::Resolver;
 use super::stream::Tls;
-use super::transport::{Lease, Private, Route, outside_a_call, with_call};
+use super::transport::{Lease, Pool, Private};
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 use crate::util::io_error::describe;
-
-/// The idle connections to one endpoint.
-pub type Pool = UpstreamPool<Box<Connection>>;
 
 /// Finds or makes a connection to one endpoint.
 #[derive(Debug)]

@@ -15,14 +15,15 @@ use ureq::Agent;
 use ureq::http::Uri;
 
 use super::authentication;
+use super::call::{self, Call, CallTrace, Route};
 use super::connection::Connection;
-use super::connector::{EndpointConnector, Pool};
+use super::connector::EndpointConnector;
 use super::control::{Control, Limit};
 use super::failure::{ExchangeFault, Failure};
 use super::pool::IdleMonitor;
 use super::resolver::Resolver;
 use super::stream::Tls;
-use super::transport::{self, Call, CallTrace, NoResolver, Route};
+use super::transport::{NoResolver, Pool};
 use crate::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, HostRule};
 use crate::http::request::RequestHead;
@@ -223,7 +224,7 @@ impl Endpoint {
             route,
             trace: CallTrace::default(),
         };
-        let (result, trace) = transport::run(call, || self.agent.get(self.origin.clone()).call());
+        let (result, trace) = call::run(call, || self.agent.get(self.origin.clone()).call());
         let trace = trace.unwrap_or_default();
         let result = result.map_err(|error| match control.check() {
             Err(cancelled) => cancelled,

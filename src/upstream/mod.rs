@@ -5,6 +5,7 @@
 
 mod authentication;
 mod buffers;
+mod call;
 mod capture;
 mod chunked;
 mod connection;
