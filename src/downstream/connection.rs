@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -19,6 +20,13 @@ use crate::util::poll::poll_until;
 
 /// Identifies a connection among all others, also from later ones (`SO_COOKIE`).
 pub(super) type Cookie = u64;
+
+/// Identifies a socket among all others. Where a sandbox has no cookies, the inode serves.
+pub(super) fn cookie(socket: BorrowedFd<'_>) -> Cookie {
+    rustix::net::sockopt::socket_cookie(socket)
+        .or_else(|_| rustix::fs::fstat(socket).map(|stat| stat.st_ino))
+        .unwrap_or_default()
+}
 
 /// What a connection's thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,9 @@ const MINIMUM_RATE: u64 = 240;
 /// With the table full, the rate of a body or an answer is judged over this span.
 pub(super) const JUDGED_OVER: Duration = Duration::from_millis(500);
 
+/// Why a connection is refused beyond `-max-connections`.
+pub(super) const TOO_MANY: &str = "too many connections (-max-connections)";
+
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -5,11 +5,13 @@
 //! thread for each, and queues their requests; what it leaves undone is done between it and
 //! the kernel (see [`seam`]). It is named in this folder only.
 
+mod acceptor;
 mod body;
 mod connection;
 pub mod descriptors;
 pub mod limits;
 pub mod listen;
+mod received;
 pub mod seam;
 pub mod server;
 mod session;

@@ -5,7 +5,7 @@
 //! themselves (see [`link_seam!`](crate::link_seam)), so every such call in the process comes
 //! here first:
 //!
-//! - `accept4` on a listener of ours waits for a connection as `Front::accept` does. That
+//! - `accept4` on a listener of ours waits for a connection as `Acceptor::accept` does. That
 //!   is where connections are counted and where `tiny_http` is kept from starving them.
 //! - `recv` on a connection of ours is a call to `Session::advance`: it serves the request
 //!   whose ticket `tiny_http` has queued, waits for the next one, and gives `tiny_http` a
@@ -39,8 +39,8 @@ use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
-use super::connection::Cookie;
-use super::server::Front;
+use super::acceptor::Acceptor;
+use super::connection::{Cookie, cookie};
 use super::session::Session;
 use crate::util::lock::lock;
 
@@ -84,7 +84,7 @@ macro_rules! link_seam {
 }
 
 /// The listeners of ours. They stay: a server that has stopped may still have connections.
-static FRONTS: Mutex<Vec<Arc<Front>>> = Mutex::new(Vec::new());
+static ACCEPTORS: Mutex<Vec<Arc<Acceptor>>> = Mutex::new(Vec::new());
 
 /// Descriptors of `self_check`; set to [`PASSED`] when they come through here.
 static CHECKED_LISTENER: AtomicI32 = AtomicI32::new(NONE);
@@ -101,27 +101,20 @@ thread_local! {
 
 /// Reports its thread's end, which may be a panic.
 struct AcceptThread {
-    front: Arc<Front>,
+    acceptor: Arc<Acceptor>,
     fd: RawFd,
     number: usize,
 }
 
 impl Drop for AcceptThread {
     fn drop(&mut self) {
-        self.front.leave(self.number);
+        self.acceptor.leave(self.number);
     }
 }
 
 /// From now on the connections of this server pass the seam.
-pub(super) fn register(front: &Arc<Front>) {
-    lock(&FRONTS).push(Arc::clone(front));
-}
-
-/// Identifies a socket among all others. Where a sandbox has no cookies, the inode serves.
-pub(super) fn cookie(socket: BorrowedFd<'_>) -> Cookie {
-    rustix::net::sockopt::socket_cookie(socket)
-        .or_else(|_| rustix::fs::fstat(socket).map(|stat| stat.st_ino))
-        .unwrap_or_default()
+pub(super) fn register(acceptor: &Arc<Acceptor>) {
+    lock(&ACCEPTORS).push(Arc::clone(acceptor));
 }
 
 /// `accept4` as `std` calls it.
@@ -144,13 +137,13 @@ pub unsafe fn accept4(fd: c_int, address: *mut c_void, length: *mut u32, flags: 
         let result = unsafe { libc::syscall(libc::SYS_accept4, fd, address, length, flags) };
         c_int::try_from(result).unwrap_or(-1)
     };
-    let Some((front, number)) = accepting_on(fd) else {
+    let Some((acceptor, number)) = accepting_on(fd) else {
         return take();
     };
     // SAFETY: the caller keeps the descriptor open while it waits for a connection.
     let listener = unsafe { BorrowedFd::borrow_raw(fd) };
     let accepted = catch_unwind(AssertUnwindSafe(|| {
-        front.accept(number, listener, || match take() {
+        acceptor.accept(number, listener, || match take() {
             // SAFETY: the kernel has just opened it, for us.
             socket @ 0.. => Ok(unsafe { OwnedFd::from_raw_fd(socket) }),
             _ => Err(last_errno()),
@@ -164,11 +157,11 @@ pub unsafe fn accept4(fd: c_int, address: *mut c_void, length: *mut u32, flags: 
 }
 
 /// The server for which this thread accepts on `fd`, if it is one of ours.
-fn accepting_on(fd: RawFd) -> Option<(Arc<Front>, usize)> {
+fn accepting_on(fd: RawFd) -> Option<(Arc<Acceptor>, usize)> {
     let known = ACCEPTING.try_with(|accepting| {
         let accepting = accepting.borrow();
         let accepting = accepting.as_ref().filter(|accepting| accepting.fd == fd)?;
-        Some((Arc::clone(&accepting.front), accepting.number))
+        Some((Arc::clone(&accepting.acceptor), accepting.number))
     });
     if let Some(known) = known.ok()? {
         return Some(known);
@@ -176,20 +169,20 @@ fn accepting_on(fd: RawFd) -> Option<(Arc<Front>, usize)> {
     let _ = CHECKED_LISTENER.compare_exchange(fd, PASSED, Ordering::Relaxed, Ordering::Relaxed);
     // SAFETY: it is open, or the call fails.
     let cookie = cookie(unsafe { BorrowedFd::borrow_raw(fd) });
-    let front = lock(&FRONTS)
+    let acceptor = lock(&ACCEPTORS)
         .iter()
-        .find(|front| front.cookie() == cookie)
+        .find(|acceptor| acceptor.cookie() == cookie)
         .cloned()?;
-    let number = front.enter(fd);
+    let number = acceptor.enter(fd);
     let accepting = AcceptThread {
-        front: Arc::clone(&front),
+        acceptor: Arc::clone(&acceptor),
         fd,
         number,
     };
     ACCEPTING
         .try_with(|place| place.replace(Some(accepting)))
         .ok()?;
-    Some((front, number))
+    Some((acceptor, number))
 }
 
 /// `recv` as `std` calls it.
@@ -260,18 +253,18 @@ fn reader_of(fd: RawFd) -> Reader {
         Err(_) => return Reader::Kernel,
     }
     let _ = CHECKED_SOCKET.compare_exchange(fd, PASSED, Ordering::Relaxed, Ordering::Relaxed);
-    let fronts = lock(&FRONTS).clone();
-    if fronts.is_empty() {
+    let acceptors = lock(&ACCEPTORS).clone();
+    if acceptors.is_empty() {
         return Reader::Kernel;
     }
     // SAFETY: it is open, or the call fails.
     let cookie = cookie(unsafe { BorrowedFd::borrow_raw(fd) });
-    let found = fronts
+    let found = acceptors
         .iter()
-        .find_map(|front| Some((front, front.table().pick_up(cookie)?)));
+        .find_map(|acceptor| Some((acceptor, acceptor.table().pick_up(cookie)?)));
     match found {
         None => Reader::Kernel,
-        Some((front, connection)) => match Session::begin(front, connection) {
+        Some((acceptor, connection)) => match Session::begin(acceptor, connection) {
             Some(session) => Reader::Session(session),
             None => Reader::Gone,
         },

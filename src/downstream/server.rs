@@ -1,100 +1,20 @@
-//! A listener with its connections: start, stop, and what keeps `tiny_http` accepting.
-//!
-//! `tiny_http`'s accept thread comes to `Front::accept` for each connection. It may die: a
-//! thread or a descriptor could not be had. A supervisor then starts another one on the same
-//! socket; it sleeps until that happens.
+//! A listener with its connections: start and stop.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::panic::catch_unwind;
-use std::sync::{Arc, Condvar, Mutex};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
-
-use log::{info, warn};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::net::{RecvFlags, SendFlags};
+use std::time::{Duration, Instant};
 
 use super::Handler;
-use super::connection::{Connection, Cookie};
+use super::acceptor::{Acceptor, START_TIMEOUT};
 use super::limits::Limits;
 use super::seam;
-use super::session::TOO_MANY;
-use super::table::{Admission, Table};
-use crate::http::local_reply::rejected;
-use crate::http::request::Rejection;
-use crate::logging::canonical;
-use crate::util::io_error::describe;
-use crate::util::lock::{lock, wait, wait_timeout};
-
-/// How long an accept thread may take to come for its first connection: at start, and when
-/// another one has died.
-const START_TIMEOUT: Duration = Duration::from_secs(5);
-const RESTART_TIMEOUT: Duration = Duration::from_millis(250);
-
-/// The first pause before another accept thread is started, and the longest one.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(320);
-
-/// How long the accept thread rests when there are too few descriptors.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
-
-/// For so long after the word to stop, connections are taken that the kernel has queued.
-const LAST_CALL: Duration = Duration::from_millis(250);
-
-/// The lowest number of a duplicate: 0 to 2 are the standard streams.
-const LOWEST_DESCRIPTOR: RawFd = 3;
 
 /// A server that accepts connections until it is stopped.
 pub struct Server {
-    front: Arc<Front>,
+    acceptor: Arc<Acceptor>,
     address: SocketAddr,
-}
-
-/// What the accept thread, the connections' threads and the supervisor share.
-pub(super) struct Front {
-    listener: Mutex<Option<TcpListener>>,
-    cookie: Cookie,
-    /// Readable once the server stops.
-    stop: OwnedFd,
-    table: Arc<Table>,
-    handler: Arc<dyn Handler>,
-    accepting: Mutex<Accepting>,
-    /// Notified of every change of `accepting`.
-    changed: Condvar,
-}
-
-/// The accept threads so far.
-#[derive(Default)]
-struct Accepting {
-    /// Each with the descriptor that its thread accepts on: both end together. A server is
-    /// never dropped: its drop connects to the listener, which may hang.
-    servers: Vec<(RawFd, Option<Arc<tiny_http::Server>>)>,
-    /// What is known of the last one's thread.
-    thread: AcceptThread,
-    stopped_at: Option<Instant>,
-    /// No connection is accepted any more.
-    closed: bool,
-    /// A shortage of descriptors has been logged, and is not over.
-    short: bool,
-}
-
-/// What is known of an accept thread.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum AcceptThread {
-    #[default]
-    Starting,
-    /// It has come for a connection.
-    Accepts,
-    Ended,
-}
-
-impl Accepting {
-    fn is_in_charge(&self, number: usize) -> bool {
-        number + 1 == self.servers.len()
-    }
 }
 
 impl Server {
@@ -108,26 +28,15 @@ impl Server {
         limits: Limits,
     ) -> io::Result<Self> {
         seam::self_check()?;
-        // Accepted sockets inherit it: a read on an idle connection ends by itself.
-        socket2::SockRef::from(&listener).set_read_timeout(Some(limits.idle_timeout))?;
-        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let front = Arc::new(Front {
-            cookie: seam::cookie(listener.as_fd()),
-            listener: Mutex::new(Some(listener)),
-            stop: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            table: Arc::new(Table::new(limits)),
-            handler,
-            accepting: Mutex::default(),
-            changed: Condvar::new(),
-        });
-        seam::register(&front);
-        front.start_accepting(START_TIMEOUT)?;
-        let supervised = Arc::clone(&front);
+        let acceptor = Arc::new(Acceptor::new(listener, handler, limits)?);
+        seam::register(&acceptor);
+        acceptor.start_accepting(START_TIMEOUT)?;
+        let supervised = Arc::clone(&acceptor);
         thread::Builder::new()
             .name("accept supervisor".to_owned())
             .spawn(move || supervised.supervise())?;
-        Ok(Self { front, address })
+        Ok(Self { acceptor, address })
     }
 
     /// The address that is listened to, with the real port.
@@ -141,259 +50,7 @@ impl Server {
     #[must_use = "what is false has lost requests"]
     pub fn stop(self, drain: Duration) -> bool {
         let deadline = Instant::now() + drain;
-        self.front.stop();
-        self.front.table.wait_until_empty(deadline)
+        self.acceptor.stop();
+        self.acceptor.table().wait_until_empty(deadline)
     }
-}
-
-impl Front {
-    pub(super) fn table(&self) -> &Arc<Table> {
-        &self.table
-    }
-
-    pub(super) fn handler(&self) -> &dyn Handler {
-        &*self.handler
-    }
-
-    pub(super) fn cookie(&self) -> Cookie {
-        self.cookie
-    }
-
-    /// The server with this number. Its accept thread may be faster than its start.
-    pub(super) fn server(&self, number: usize) -> Option<Arc<tiny_http::Server>> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        let mut accepting = lock(&self.accepting);
-        loop {
-            if let Some((_, Some(server))) = accepting.servers.get(number) {
-                return Some(Arc::clone(server));
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return None;
-            }
-            accepting = wait_timeout(&self.changed, accepting, left).0;
-        }
-    }
-
-    /// Starts an accept thread, and waits until it has come for its first connection.
-    fn start_accepting(&self, timeout: Duration) -> io::Result<()> {
-        let listener = match &*lock(&self.listener) {
-            Some(listener) => listener.try_clone()?,
-            None => return Ok(()),
-        };
-        let mut accepting = lock(&self.accepting);
-        accepting.thread = AcceptThread::Starting;
-        let number = accepting.servers.len();
-        accepting.servers.push((listener.as_raw_fd(), None));
-        drop(accepting);
-        // Panics where there is no thread to be had.
-        let server = catch_unwind(|| tiny_http::Server::from_listener(listener, None));
-        let server = server
-            .map_err(|_| io::Error::other("no thread can be started"))?
-            .map_err(io::Error::other)?;
-        let deadline = Instant::now() + timeout;
-        let mut accepting = lock(&self.accepting);
-        if let Some((_, place)) = accepting.servers.get_mut(number) {
-            *place = Some(Arc::new(server));
-        }
-        self.changed.notify_all();
-        while accepting.thread != AcceptThread::Accepts {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if accepting.thread == AcceptThread::Ended || left.is_zero() {
-                return Err(io::Error::other("no thread accepts connections"));
-            }
-            accepting = wait_timeout(&self.changed, accepting, left).0;
-        }
-        Ok(())
-    }
-
-    /// Starts another accept thread whenever one has ended, until the server stops.
-    fn supervise(&self) {
-        loop {
-            let mut accepting = lock(&self.accepting);
-            while accepting.thread != AcceptThread::Ended && !accepting.closed {
-                accepting = wait(&self.changed, accepting);
-            }
-            drop(accepting);
-            if self.table.is_stopping() {
-                return;
-            }
-            warn!("too few threads or descriptors: no connection is accepted for the time being");
-            let mut pause = FIRST_PAUSE;
-            while self.start_accepting(RESTART_TIMEOUT).is_err() {
-                self.table.wait_for_change(pause);
-                if self.table.is_stopping() {
-                    return;
-                }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            info!("connections are accepted again");
-        }
-    }
-
-    /// An accept thread has come for connections on `fd`. Returns its server's number.
-    pub(super) fn enter(&self, fd: RawFd) -> usize {
-        let mut accepting = lock(&self.accepting);
-        let mut servers = accepting.servers.iter();
-        let number = servers.rposition(|(known, _)| *known == fd).unwrap_or(0);
-        if accepting.is_in_charge(number) {
-            accepting.thread = AcceptThread::Accepts;
-            self.changed.notify_all();
-        }
-        number
-    }
-
-    /// The accept thread of the server with this number ends. Called while its thread-locals
-    /// are dropped: nothing may be started here.
-    pub(super) fn leave(&self, number: usize) {
-        let mut accepting = lock(&self.accepting);
-        if accepting.is_in_charge(number) {
-            accepting.thread = AcceptThread::Ended;
-            self.changed.notify_all();
-            drop(accepting);
-            self.table.forget_handed_out();
-        }
-    }
-
-    /// The next connection for the accept thread of the server with this `number`.
-    /// `accept` takes one from the kernel's queue without waiting.
-    ///
-    /// # Errors
-    /// `EINVAL`: the server stops, or another thread accepts in place of this one, which had
-    /// been given up for lost. No other error ends the wait, for it would end the thread.
-    pub(super) fn accept(
-        &self,
-        number: usize,
-        listener: BorrowedFd<'_>,
-        mut accept: impl FnMut() -> Result<OwnedFd, Errno>,
-    ) -> Result<OwnedFd, Errno> {
-        loop {
-            self.table.wait_for_pickup();
-            if self.is_closed() || !lock(&self.accepting).is_in_charge(number) {
-                return Err(Errno::INVAL);
-            }
-            let mut admission = Admission::Admit;
-            if !self.table.has_room() {
-                // Only a newcomer that is there is worth a connection.
-                self.wait_for_newcomer(listener);
-                admission = self.table.admit();
-            }
-            let socket = match accept() {
-                Ok(socket) => socket,
-                Err(Errno::AGAIN) => {
-                    if self.table.is_stopping() {
-                        self.close();
-                    } else {
-                        self.wait_for_newcomer(listener);
-                    }
-                    continue;
-                }
-                Err(Errno::INTR | Errno::CONNABORTED) => continue,
-                Err(errno) => {
-                    self.rest(errno);
-                    continue;
-                }
-            };
-            if admission == Admission::Drop {
-                turn_away(socket);
-                continue;
-            }
-            let duplicate = match fcntl_dupfd_cloexec(&socket, LOWEST_DESCRIPTOR) {
-                Ok(duplicate) => TcpStream::from(duplicate),
-                Err(errno) => {
-                    drop(socket);
-                    self.rest(errno);
-                    continue;
-                }
-            };
-            if std::mem::take(&mut lock(&self.accepting).short) {
-                info!("connections are accepted again");
-            }
-            let counts = admission != Admission::Refuse;
-            let cookie = seam::cookie(socket.as_fd());
-            let connection = Connection::new(cookie, duplicate, number, counts);
-            self.table.insert(&Arc::new(connection), counts);
-            return Ok(socket);
-        }
-    }
-
-    /// Waits until a connection is in the kernel's queue, or the server stops.
-    fn wait_for_newcomer(&self, listener: BorrowedFd<'_>) {
-        let mut fds = [
-            PollFd::from_borrowed_fd(listener, PollFlags::IN),
-            PollFd::new(&self.stop, PollFlags::IN),
-        ];
-        // An error ends the wait early, and shows again in what is tried next.
-        let _ = poll(&mut fds, None);
-    }
-
-    /// Accepting has failed: some time passes, and room is made where there was none.
-    fn rest(&self, errno: Errno) {
-        let mut accepting = lock(&self.accepting);
-        if !std::mem::replace(&mut accepting.short, true) {
-            let reason = describe(&errno.into());
-            warn!("cannot accept connections for the time being: {reason}");
-        }
-        drop(accepting);
-        let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-        if shortages.contains(&errno) {
-            self.table.shed_one();
-        }
-        self.table.wait_for_change(SHORTAGE_PAUSE);
-    }
-
-    fn stop(&self) {
-        lock(&self.accepting).stopped_at = Some(Instant::now());
-        self.table.stop();
-        // Cannot fail: the counter is far from its end.
-        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
-        let deadline = Instant::now() + 2 * LAST_CALL;
-        let mut accepting = lock(&self.accepting);
-        while !accepting.closed && accepting.thread != AcceptThread::Ended {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            accepting = wait_timeout(&self.changed, accepting, left).0;
-        }
-        drop(accepting);
-        lock(&self.listener).take();
-    }
-
-    /// No connection is accepted any more.
-    fn close(&self) {
-        lock(&self.accepting).closed = true;
-        lock(&self.listener).take();
-        self.changed.notify_all();
-    }
-
-    fn is_closed(&self) -> bool {
-        let accepting = lock(&self.accepting);
-        if accepting.closed {
-            return true;
-        }
-        let is_over = accepting
-            .stopped_at
-            .is_some_and(|at| at.elapsed() > LAST_CALL);
-        drop(accepting);
-        if is_over {
-            self.close();
-        }
-        is_over
-    }
-}
-
-/// Refuses a connection without a thread for it: as well as that goes without waiting.
-fn turn_away(socket: OwnedFd) {
-    let socket = TcpStream::from(socket);
-    let rejection = Rejection::new(503, TOO_MANY);
-    if let Ok(client) = socket.peer_addr() {
-        info!("refused a request of {}: {rejection}", canonical(client));
-    }
-    // What has come is read: a close would be a reset otherwise, which may destroy the answer.
-    let mut request = [0; 16 * 1024];
-    let _ = rustix::net::recv(&socket, &mut request, RecvFlags::DONTWAIT);
-    let answer = rejected(&rejection, SystemTime::now());
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let _ = rustix::net::send(&socket, &answer, flags);
 }

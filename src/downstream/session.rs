@@ -5,23 +5,23 @@
 //! are read or written. The connection ends when `advance` returns false: `tiny_http` then
 //! sees an orderly end.
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info};
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use tiny_http::Request;
 
+use super::acceptor::Acceptor;
 use super::body;
 use super::connection::{Connection, Cookie, End, Phase};
-use super::limits::Patience;
-use super::server::Front;
+use super::limits::{Patience, TOO_MANY};
+use super::received::{Ended, HEAD_READ, Received, SHUT_PAUSE};
 use super::{ClientRequest, Responder, send_all};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Rejection, RequestParser, ValidatedRequest};
@@ -30,14 +30,8 @@ use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 use crate::util::poll::poll_until;
 
-/// Bytes of a head that are read at once. A usual one fits.
-const HEAD_READ: usize = 4 * 1024;
-
 /// How long a client that is refused whatever it asks for has time to send its request.
 const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// A receiving side that this process has shut down has no way to wait: how often it is read.
-pub(super) const SHUT_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a client that has been refused may go on sending.
 const LINGER: Duration = Duration::from_secs(2);
@@ -48,9 +42,6 @@ const LAST_LINGER: Duration = Duration::from_millis(250);
 /// How much of that is read and dropped, in bytes.
 const LINGER_BYTES: usize = 16 << 20;
 
-/// Why a connection is refused beyond `-max-connections`.
-pub(super) const TOO_MANY: &str = "too many connections (-max-connections)";
-
 /// How often a thread looks for a request that another one may have been given.
 const QUEUE_CHECK: Duration = Duration::from_millis(1);
 
@@ -59,7 +50,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a connection's thread has in hand.
 pub(super) struct Session {
-    front: Arc<Front>,
+    acceptor: Arc<Acceptor>,
     connection: Arc<Connection>,
     /// Where its requests come out.
     server: Arc<tiny_http::Server>,
@@ -82,79 +73,30 @@ struct Pending {
     received_at: Instant,
 }
 
-/// Bytes that have been received and not used yet.
-#[derive(Debug, Default)]
-pub(super) struct Received {
-    bytes: Vec<u8>,
-    used: usize,
-}
-
-impl Received {
-    pub(super) fn unused(&self) -> &[u8] {
-        self.bytes.get(self.used..).unwrap_or_default()
-    }
-
-    pub(super) fn consume(&mut self, amount: usize) {
-        self.used += amount;
-        if self.used >= self.bytes.len() {
-            self.bytes.clear();
-            self.used = 0;
-        }
-    }
-
-    /// Frees what a large head or body has needed: an idle connection is to be cheap.
-    fn rest(&mut self) {
-        if self.bytes.is_empty() && self.bytes.capacity() > HEAD_READ {
-            self.bytes = Vec::new();
-        }
-    }
-
-    /// Receives up to `most` bytes more, or some more; 0 at the client's end.
-    pub(super) fn receive(
-        &mut self,
-        socket: &TcpStream,
-        most: usize,
-        flags: RecvFlags,
-    ) -> Result<usize, Errno> {
-        if self.used > 0 {
-            self.bytes.drain(..self.used);
-            self.used = 0;
-        }
-        self.bytes.reserve(most);
-        loop {
-            match rustix::net::recv(socket, spare_capacity(&mut self.bytes), flags) {
-                Ok((_, amount)) => return Ok(amount),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
-}
-
 /// The connection's entry in the table lasts as long as its session: also where `tiny_http`
 /// panics and does not read again.
 impl Drop for Session {
     fn drop(&mut self) {
-        self.front.table().remove(self.connection.cookie());
+        self.acceptor.table().remove(self.connection.cookie());
     }
 }
 
 impl Session {
     /// Begins the session of a connection that its thread has come for. `None`: the client
     /// has gone, and the connection is out of the table.
-    pub(super) fn begin(front: &Arc<Front>, connection: Arc<Connection>) -> Option<Self> {
-        let server = front.server(connection.server());
+    pub(super) fn begin(acceptor: &Arc<Acceptor>, connection: Arc<Connection>) -> Option<Self> {
+        let server = acceptor.server(connection.server());
         let client = connection.socket().peer_addr();
         let (Some(server), Ok(client)) = (server, client) else {
-            front.table().remove(connection.cookie());
+            acceptor.table().remove(connection.cookie());
             return None;
         };
-        let half_close = front.table().limits().half_close;
+        let half_close = acceptor.table().limits().half_close;
         Some(Self {
             watch: connection.watch(half_close),
             kept: Arc::default(),
             refused: (!connection.is_admitted()).then(|| Rejection::new(503, TOO_MANY)),
-            front: Arc::clone(front),
+            acceptor: Arc::clone(acceptor),
             connection,
             server,
             client,
@@ -192,7 +134,7 @@ impl Session {
 
     /// Waits for the next head.
     fn next_request(&mut self) -> Result<Pending, Ended> {
-        let limits = *self.front.table().limits();
+        let limits = *self.acceptor.table().limits();
         let client = self.client.ip().to_canonical();
         let mut parser = RequestParser::new();
         let mut received_at = Instant::now();
@@ -230,7 +172,7 @@ impl Session {
             return Err(Ended::Quietly);
         }
         // A stopping server either finds the connection idle, or is noticed here.
-        let flags = if self.front.table().is_stopping() {
+        let flags = if self.acceptor.table().is_stopping() {
             RecvFlags::DONTWAIT
         } else {
             RecvFlags::empty()
@@ -286,7 +228,7 @@ impl Session {
                 if cookie == Some(self.connection.cookie()) {
                     return discard(request);
                 }
-                match cookie.and_then(|cookie| self.front.table().get(cookie)) {
+                match cookie.and_then(|cookie| self.acceptor.table().get(cookie)) {
                     Some(other) => other.deliver(request),
                     None => {
                         discard(request);
@@ -322,7 +264,7 @@ impl Session {
             &mut self.received,
             framing,
             expects_continue,
-            self.front.table().limits(),
+            self.acceptor.table().limits(),
         );
         self.connection.close_pace();
         let body = match body {
@@ -333,7 +275,7 @@ impl Session {
             }
             Err(Ended::Quietly) => return false,
         };
-        let Some(work) = self.front.table().begin_work() else {
+        let Some(work) = self.acceptor.table().begin_work() else {
             let reason = "too many requests are being worked on (-workers)";
             self.refuse(&Rejection::new(503, reason).of(&head));
             return false;
@@ -351,12 +293,12 @@ impl Session {
         };
         let responder = Responder::new(
             Arc::clone(&self.connection),
-            Arc::clone(self.front.table()),
+            Arc::clone(self.acceptor.table()),
             work,
             persistence,
             is_head,
         );
-        let handler = self.front.handler();
+        let handler = self.acceptor.handler();
         if catch_unwind(AssertUnwindSafe(|| handler.handle(request, responder))).is_err() {
             // The hook has logged it, and the responder's drop has answered.
             let client = canonical(self.client);
@@ -412,7 +354,7 @@ impl Session {
         if socket.shutdown(Shutdown::Write).is_err() || !self.connection.enter(Phase::Lingering) {
             return;
         }
-        let linger = if self.front.table().is_stopping() {
+        let linger = if self.acceptor.table().is_stopping() {
             LAST_LINGER
         } else {
             LINGER
@@ -431,21 +373,6 @@ impl Session {
                 Ok(_) | Err(_) => return,
             }
         }
-    }
-}
-
-/// Why a connection ends.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// There is nothing to answer.
-    Quietly,
-    /// With a refusal.
-    Rejected(Rejection),
-}
-
-impl From<Rejection> for Ended {
-    fn from(rejection: Rejection) -> Self {
-        Self::Rejected(rejection)
     }
 }
 
