@@ -13,7 +13,7 @@ use rustix::net::RecvFlags;
 use super::connection::Connection;
 use super::limits::{Limits, Patience};
 use super::received::{Ended, Received, SHUT_PAUSE};
-use super::send_all;
+use super::responder::send_all;
 use crate::http::chunked::{ChunkedDecoder, Decoded};
 use crate::http::request::{Framing, Rejection, RequestLimits};
 use crate::util::body::{Body, BodyWriter};

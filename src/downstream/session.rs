@@ -17,12 +17,13 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use tiny_http::Request;
 
+use super::ClientRequest;
 use super::acceptor::Acceptor;
 use super::body;
 use super::connection::{Connection, Cookie, End, Phase};
 use super::limits::{Patience, TOO_MANY};
 use super::received::{Ended, HEAD_READ, Received, SHUT_PAUSE};
-use super::{ClientRequest, Responder, send_all};
+use super::responder::{Responder, send_all};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Rejection, RequestParser, ValidatedRequest};
 use crate::logging::{canonical, escaped};

@@ -1,0 +1,168 @@
+//! The way of the answer to the client: [`Responder`].
+//!
+//! Nothing is held back: each write goes out on the connection's own duplicate of the socket,
+//! past `tiny_http`, and waits only where the socket's buffer is full.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::connection::{Connection, End};
+use super::limits::Patience;
+use super::table::{Table, Work};
+use crate::go_duration::GoDuration;
+use crate::http::local_reply::rejected;
+use crate::http::request::{Persistence, Rejection};
+
+/// The way of the answer to the client.
+///
+/// Writing waits as long as the client makes progress (`-client-timeout`). Dropped without
+/// [`Responder::finish`], it answers 500 if nothing has been written, else it cuts the
+/// connection, so that what was written does not look like a whole answer.
+#[derive(Debug)]
+pub struct Responder {
+    connection: Arc<Connection>,
+    table: Arc<Table>,
+    /// Counts the request as worked on until it is answered.
+    work: Option<Work>,
+    persistence: Persistence,
+    is_head: bool,
+    begun: bool,
+    patience: Patience,
+}
+
+impl Responder {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        table: Arc<Table>,
+        work: Work,
+        persistence: Persistence,
+        is_head: bool,
+    ) -> Self {
+        Self {
+            patience: Patience::new(table.limits().client_timeout),
+            connection,
+            table,
+            work: Some(work),
+            persistence,
+            is_head,
+            begun: false,
+        }
+    }
+
+    /// What the client is to be told of its connection: what it has asked for, or that it
+    /// ends, while the proxy stops or others wait for room.
+    pub fn persistence(&mut self) -> Persistence {
+        if self.table.is_stopping() || self.table.takes_room() {
+            self.persistence = Persistence::Close;
+        }
+        self.persistence
+    }
+
+    /// The answer is whole. The connection stays open unless `persistence` says otherwise.
+    pub fn finish(mut self, persistence: Persistence) {
+        self.end(match persistence {
+            Persistence::Close => End::Close,
+            _ => End::KeepOpen,
+        });
+    }
+
+    /// The answer is cut short: the connection is closed.
+    pub fn abort(mut self) {
+        self.end(End::Cut);
+    }
+
+    /// The answer is cut short, and its end would be the connection's: it is reset.
+    pub fn reset(mut self) {
+        self.end(End::Reset);
+    }
+
+    fn end(&mut self, end: End) {
+        self.connection.set_end(end);
+        self.work = None;
+    }
+}
+
+impl Write for Responder {
+    /// Writes all of `bytes`.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.begun = true;
+        let half_close = self.table.limits().half_close;
+        send_all(&self.connection, bytes, &mut self.patience, half_close)?;
+        Ok(bytes.len())
+    }
+
+    /// Nothing is held back.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if self.work.is_none() {
+            return;
+        }
+        if self.begun {
+            self.end(End::Cut);
+            return;
+        }
+        let mut rejection = Rejection::new(500, "internal error");
+        rejection.is_head = self.is_head;
+        let answered = self.write_all(&rejected(&rejection, SystemTime::now()));
+        self.end(if answered.is_ok() {
+            End::Close
+        } else {
+            End::Cut
+        });
+    }
+}
+
+/// Sends `bytes` to the client, as long as `patience` lasts.
+///
+/// # Errors
+/// The client has gone, takes nothing, or its connection has been told to close.
+pub(super) fn send_all(
+    connection: &Connection,
+    mut bytes: &[u8],
+    patience: &mut Patience,
+    half_close: bool,
+) -> io::Result<()> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    while !bytes.is_empty() {
+        match rustix::net::send(connection.socket(), bytes, flags) {
+            Ok(amount) => {
+                patience.add(std::time::Duration::ZERO, amount as u64);
+                bytes = bytes.get(amount..).unwrap_or_default();
+            }
+            Err(Errno::AGAIN) => {
+                let waited = connection.wait_for_reader(patience, half_close);
+                waited.map_err(|error| in_words(error, *patience))?;
+            }
+            Err(Errno::INTR) => {}
+            Err(_) if connection.is_leaving() => {
+                return Err(in_words(ErrorKind::ConnectionAborted.into(), *patience));
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The words of the log for a client that does not take its answer.
+fn in_words(error: io::Error, patience: Patience) -> io::Error {
+    let text = match error.kind() {
+        ErrorKind::TimedOut => format!(
+            "took too little of the answer for {} (-client-timeout)",
+            GoDuration::from(patience.most())
+        ),
+        ErrorKind::ConnectionAborted => {
+            "was closed to make room for others (-max-connections)".to_owned()
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), text)
+}
