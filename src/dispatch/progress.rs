@@ -6,9 +6,10 @@
 use std::mem;
 use std::time::Duration;
 
-use super::run::{Ended, Mark, Queue, Run};
+use super::attempt::{Attempts, Ended, Mark};
+use super::outcome::{Dispatched, Winner};
+use super::run::{Queue, Run, log_failure};
 use super::trail::Trail;
-use super::{Attempts, Dispatched, Winner, log_failure};
 use crate::upstream::failure::{Failure, Timeout};
 
 /// How far a request has come.

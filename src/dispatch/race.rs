@@ -25,9 +25,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
+use super::attempt::{Attempt, Attempts, Ended, Event, Mark, Performed};
+use super::driver::run_attempts;
+use super::outcome::Dispatched;
 use super::progress::Progress;
-use super::run::{Attempt, Ended, Mark, Performed, Run};
-use super::{Attempts, Dispatched, Event, pursue};
+use super::run::Run;
 use crate::http::response::BodyLength;
 use crate::upstream::control::Control;
 use crate::upstream::failure::Failure;
@@ -68,7 +70,7 @@ pub(super) fn dispatch(run: Run, relay: impl FnOnce(Dispatched) + Send + 'static
         laggards: AtomicUsize::new(0),
     });
     let _ending = Ending(&race);
-    if let Some(dispatched) = pursue(&race.run, &race.progress, &*race) {
+    if let Some(dispatched) = run_attempts(&race.run, &race.progress, &*race) {
         race.relay(dispatched);
     }
     race.end_losers(&scope);
@@ -238,7 +240,7 @@ impl Race {
     fn run_own(&self, attempt: Attempt) -> Event {
         let mut ended = self.perform(attempt);
         if let Some(ended) = &mut ended
-            && let Some(answer) = ended.unwanted(&self.run)
+            && let Some(answer) = ended.unwanted(self.run.policy())
         {
             answer.discard(&ended.attempt.control);
         }
@@ -260,7 +262,7 @@ impl Race {
         let Some(mut ended) = self.perform(attempt) else {
             return;
         };
-        let unwanted = ended.unwanted(&self.run);
+        let unwanted = ended.unwanted(self.run.policy());
         // There is room for one of each endpoint.
         let _ = self.outcomes.send(ended);
         let mut progress = lock(&self.progress);

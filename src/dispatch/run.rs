@@ -5,14 +5,30 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
+use super::attempt::{Attempt, Ended, Mark, Performed};
 use super::cooldown::Claim;
+use super::dispatcher::Dispatcher;
 use super::order::Sequence;
-use super::{Dispatcher, Policy, Request};
-use crate::config::OnExhausted;
+use super::policy::Policy;
 use crate::go_duration::GoDuration;
+use crate::http::request::RequestHead;
+use crate::logging::escaped;
 use crate::upstream::control::{Control, Limit, RequestCancellation};
-use crate::upstream::endpoint::{Answer, Endpoint, Outgoing};
+use crate::upstream::endpoint::{Endpoint, Outgoing};
 use crate::upstream::failure::{Failure, Timeout};
+use crate::util::body::Body;
+use crate::util::client_session::ClientSession;
+
+/// A request as its client has sent it. Attempts share it.
+#[derive(Debug)]
+pub struct Request {
+    /// Request line and headers.
+    pub head: RequestHead,
+    /// The body, whole.
+    pub body: Body,
+    /// What is kept for the client's connection.
+    pub session: Arc<ClientSession>,
+}
 
 /// One request on its way.
 pub(super) struct Run {
@@ -27,97 +43,6 @@ pub(super) struct Run {
     pub(super) all_at_once: bool,
     /// The next attempt starts, too, when the last one has taken so long.
     pub(super) hedge_after: Option<Duration>,
-}
-
-/// What identifies an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    /// The endpoint's place on the command line.
-    pub(super) endpoint: usize,
-    /// It was started though another one had not ended.
-    pub(super) hedged: bool,
-    pub(super) started: Instant,
-}
-
-/// One request put to one endpoint.
-pub(super) struct Attempt {
-    pub(super) mark: Mark,
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) control: Arc<Control>,
-    /// Where failures are counted.
-    claim: Option<Claim>,
-}
-
-/// What came of an attempt.
-pub(super) struct Performed {
-    /// The answer, usable or not. Of one that is not, only where it may still be wanted.
-    answer: Option<Answer>,
-    /// Why the answer is not usable.
-    failure: Option<Failure>,
-    /// The endpoint may have got a part of the request.
-    sent: bool,
-}
-
-impl Performed {
-    pub(super) fn failed(failure: Failure) -> Self {
-        Self {
-            answer: None,
-            failure: Some(failure),
-            sent: false,
-        }
-    }
-}
-
-#[cfg(test)]
-impl Performed {
-    pub(super) fn failure(&self) -> Option<&Failure> {
-        self.failure.as_ref()
-    }
-}
-
-/// An attempt that has ended.
-pub(super) struct Ended {
-    pub(super) attempt: Attempt,
-    pub(super) answer: Option<Answer>,
-    pub(super) failure: Option<Failure>,
-    pub(super) sent: bool,
-    /// How long it has taken.
-    pub(super) after: Duration,
-}
-
-impl Ended {
-    pub(super) fn new(attempt: Attempt, performed: Performed) -> Self {
-        Self {
-            after: attempt.mark.started.elapsed(),
-            attempt,
-            answer: performed.answer,
-            failure: performed.failure,
-            sent: performed.sent,
-        }
-    }
-
-    pub(super) fn is_usable(&self) -> bool {
-        self.answer.is_some() && self.failure.is_none()
-    }
-
-    pub(super) fn take_answer(&mut self) -> Option<Answer> {
-        self.answer.take()
-    }
-
-    /// The answer, if it is not usable and nobody wants it all the same.
-    pub(super) fn unwanted(&mut self, run: &Run) -> Option<Answer> {
-        if self.failure.is_some() && !run.policy().keeps_best() {
-            self.answer.take()
-        } else {
-            None
-        }
-    }
-}
-
-impl Policy {
-    fn keeps_best(&self) -> bool {
-        self.on_exhausted == OnExhausted::Best
-    }
 }
 
 impl Run {
@@ -311,4 +236,18 @@ impl Queue {
         let index = self.regardless.next()?;
         Some((endpoint(index)?, cooldown.claim_regardless(index)))
     }
+}
+
+/// Writes down why an attempt gave no usable answer. A cancel is not the endpoint's
+/// failure.
+pub(super) fn log_failure(endpoint: &Endpoint, failure: &Failure) {
+    if *failure == Failure::Cancelled {
+        return;
+    }
+    info!(
+        "endpoint {}: {}: {}",
+        endpoint.index,
+        endpoint.url,
+        escaped(&failure.to_string())
+    );
 }

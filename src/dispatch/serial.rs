@@ -5,8 +5,8 @@
 
 use std::cell::Cell;
 
-use super::run::{Attempt, Ended, Run};
-use super::{Attempts, Event};
+use super::attempt::{Attempt, Attempts, Ended, Event};
+use super::run::Run;
 
 /// Runs attempts one after the other.
 pub(super) struct Serial<'r> {
@@ -35,7 +35,7 @@ impl Attempts for Serial<'_> {
         };
         let result = self.run.perform(&mut attempt);
         let mut ended = Ended::new(attempt, result);
-        if let Some(answer) = ended.unwanted(self.run) {
+        if let Some(answer) = ended.unwanted(self.run.policy()) {
             answer.discard(&ended.attempt.control);
         }
         Event::Ended(ended)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::run::Mark;
+use super::attempt::Mark;
 use crate::go_duration::GoDuration;
 use crate::upstream::failure::Failure;
 

@@ -1,0 +1,113 @@
+//! One attempt: a request put to one endpoint, what came of it, and where attempts run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cooldown::Claim;
+use super::policy::Policy;
+use crate::upstream::control::Control;
+use crate::upstream::endpoint::{Answer, Endpoint};
+use crate::upstream::failure::Failure;
+
+/// What identifies an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The endpoint's place on the command line.
+    pub(super) endpoint: usize,
+    /// It was started though another one had not ended.
+    pub(super) hedged: bool,
+    pub(super) started: Instant,
+}
+
+/// One request put to one endpoint.
+pub(super) struct Attempt {
+    pub(super) mark: Mark,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) control: Arc<Control>,
+    /// Where failures are counted.
+    pub(super) claim: Option<Claim>,
+}
+
+/// What came of an attempt.
+pub(super) struct Performed {
+    /// The answer, usable or not. Of one that is not, only where it may still be wanted.
+    pub(super) answer: Option<Answer>,
+    /// Why the answer is not usable.
+    pub(super) failure: Option<Failure>,
+    /// The endpoint may have got a part of the request.
+    pub(super) sent: bool,
+}
+
+impl Performed {
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self {
+            answer: None,
+            failure: Some(failure),
+            sent: false,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Performed {
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+}
+
+/// An attempt that has ended.
+pub(super) struct Ended {
+    pub(super) attempt: Attempt,
+    pub(super) answer: Option<Answer>,
+    pub(super) failure: Option<Failure>,
+    pub(super) sent: bool,
+    /// How long it has taken.
+    pub(super) after: Duration,
+}
+
+impl Ended {
+    pub(super) fn new(attempt: Attempt, performed: Performed) -> Self {
+        Self {
+            after: attempt.mark.started.elapsed(),
+            attempt,
+            answer: performed.answer,
+            failure: performed.failure,
+            sent: performed.sent,
+        }
+    }
+
+    pub(super) fn is_usable(&self) -> bool {
+        self.answer.is_some() && self.failure.is_none()
+    }
+
+    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+        self.answer.take()
+    }
+
+    /// The answer, if it is not usable and nobody wants it all the same.
+    pub(super) fn unwanted(&mut self, policy: &Policy) -> Option<Answer> {
+        if self.failure.is_some() && !policy.keeps_best() {
+            self.answer.take()
+        } else {
+            None
+        }
+    }
+}
+
+/// Where attempts run. Called with the progress locked, but for `wait`.
+pub(super) trait Attempts {
+    /// Starts an attempt; one that cannot be started has ended.
+    fn start(&self, attempt: Attempt) -> Result<(), Box<Ended>>;
+    /// Waits for an attempt to end. Called on the thread that dispatches.
+    fn wait(&self) -> Event;
+}
+
+/// What has happened.
+#[allow(clippy::large_enum_variant)] // It is moved once.
+pub(super) enum Event {
+    Ended(Ended),
+    /// the progress has changed meanwhile.
+    Progress,
+    /// And nothing will: no attempt is under way.
+    Nothing,
+}
