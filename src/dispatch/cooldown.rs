@@ -10,8 +10,10 @@
 //! few instructions and never while anything is waited for.
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::util::lock::lock;
 
 /// How the endpoints have done of late.
 #[derive(Debug)]
@@ -138,11 +140,6 @@ impl Drop for Claim {
             }
         }
     }
-}
-
-/// A lock that another thread poisoned is still usable.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
