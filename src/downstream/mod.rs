@@ -13,6 +13,7 @@ pub mod limits;
 pub mod listen;
 mod received;
 mod responder;
+mod room;
 pub mod seam;
 pub mod server;
 mod session;
