@@ -23,9 +23,8 @@ use http_muncher::{Parser, ParserHandler};
 use super::chunked::{ChunkedDecoder, Decoded};
 use super::forward::{HostRule, request_head};
 use super::header::trim;
-use super::request::{
-    Framing, Persistence, Rejection, RequestLimits, RequestParser, ValidatedRequest, Version,
-};
+use super::request::{Framing, Persistence, Rejection, RequestLimits, ValidatedRequest, Version};
+use super::request_parser::RequestParser;
 use crate::endpoint_url::EndpointUrl;
 
 /// As many as take a debug build about two seconds.

@@ -5,10 +5,13 @@
 
 pub mod chunked;
 pub mod forward;
+mod head_rules;
 pub mod header;
 pub mod local_reply;
 pub mod request;
+pub mod request_parser;
 pub mod response;
+mod target;
 
 #[cfg(test)]
 mod fuzz;
