@@ -30,6 +30,7 @@ mod half_close;
 mod harness;
 mod hedge;
 mod hostile;
+mod house;
 mod idempotent;
 mod intake;
 mod lifecycle;
