@@ -19,7 +19,7 @@ use argh::FromArgs;
 
 use crate::config::{HedgeAfter, OnExhausted, Order};
 use crate::endpoint_url::masked;
-use crate::go_duration::GoDuration;
+use crate::util::go_duration::GoDuration;
 
 /// One flag, as the rewriting and the usage need it.
 #[derive(Debug)]

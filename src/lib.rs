@@ -6,9 +6,7 @@
 pub mod cli;
 pub mod config;
 pub mod endpoint_url;
-pub mod go_duration;
 pub mod logging;
-pub mod ready_file;
 
 pub mod downstream;
 pub mod http;

@@ -21,16 +21,16 @@ use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen;
 use balancing_reverse_proxy::downstream::server::Server;
-use balancing_reverse_proxy::go_duration::GoDuration;
 use balancing_reverse_proxy::link_seam;
 use balancing_reverse_proxy::logging::Logging;
 use balancing_reverse_proxy::proxy::handler::Proxy;
-use balancing_reverse_proxy::ready_file::ReadyFile;
 use balancing_reverse_proxy::upstream::endpoint::{
     ConnectionMonitor, Endpoint, MAX_IDLE, Settings,
 };
 use balancing_reverse_proxy::upstream::tls;
+use balancing_reverse_proxy::util::go_duration::GoDuration;
 use balancing_reverse_proxy::util::io_error::describe;
+use balancing_reverse_proxy::util::ready_file::ReadyFile;
 use balancing_reverse_proxy::util::thread_pool::ThreadPool;
 use crossbeam_channel::{Receiver, after, at, bounded, never, select};
 use log::{error, info};

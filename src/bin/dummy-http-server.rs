@@ -19,10 +19,10 @@ use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen::{self, ListenAddress};
 use balancing_reverse_proxy::downstream::server::Server;
 use balancing_reverse_proxy::downstream::{ClientRequest, Handler, Responder};
-use balancing_reverse_proxy::go_duration::GoDuration;
 use balancing_reverse_proxy::http::request::Persistence;
 use balancing_reverse_proxy::link_seam;
 use balancing_reverse_proxy::logging::{LogConfig, LogDestination, Logging, escaped};
+use balancing_reverse_proxy::util::go_duration::GoDuration;
 use balancing_reverse_proxy::util::io_error::describe;
 
 link_seam!();

@@ -10,7 +10,6 @@ use super::cooldown::Claim;
 use super::dispatcher::Dispatcher;
 use super::order::Sequence;
 use super::policy::Policy;
-use crate::go_duration::GoDuration;
 use crate::http::request::RequestHead;
 use crate::logging::escaped;
 use crate::upstream::control::{Control, Limit, RequestCancellation};
@@ -18,6 +17,7 @@ use crate::upstream::endpoint::{Endpoint, Outgoing};
 use crate::upstream::failure::{Failure, Timeout};
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
+use crate::util::go_duration::GoDuration;
 
 /// A request as its client has sent it. Attempts share it.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::attempt::Mark;
-use crate::go_duration::GoDuration;
 use crate::upstream::failure::Failure;
+use crate::util::go_duration::GoDuration;
 
 /// The attempts that did not win, in the order in which they ended.
 #[derive(Debug, Default)]

@@ -13,9 +13,9 @@ use rustix::net::SendFlags;
 use super::connection::{Connection, End};
 use super::limits::Patience;
 use super::table::{Table, Work};
-use crate::go_duration::GoDuration;
 use crate::http::local_reply::rejected;
 use crate::http::request::{Persistence, Rejection};
+use crate::util::go_duration::GoDuration;
 
 /// The way of the answer to the client.
 ///

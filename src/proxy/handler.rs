@@ -12,13 +12,13 @@ use crate::config::OnExhausted;
 use crate::dispatch::trail::Trail;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::{ClientRequest, Handler, Responder};
-use crate::go_duration::GoDuration;
 use crate::http::local_reply::{self, PROXY_STATUS};
 use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
 use crate::logging::escaped;
 use crate::upstream::control::RequestCancellation;
 use crate::upstream::failure::Failure;
+use crate::util::go_duration::GoDuration;
 use crate::util::io_error::describe;
 
 /// Stands behind every report of a client that went away: it may only have closed its

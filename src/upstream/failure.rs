@@ -11,8 +11,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::go_duration::GoDuration;
 use crate::http::response::HeadFault;
+use crate::util::go_duration::GoDuration;
 use crate::util::io_error::describe;
 
 /// What became of an attempt that gave no usable answer.

@@ -3,7 +3,9 @@
 pub mod body;
 pub mod client_session;
 pub mod client_watch;
+pub mod go_duration;
 pub mod io_error;
 pub mod lock;
 pub mod poll;
+pub mod ready_file;
 pub mod thread_pool;
