@@ -18,7 +18,7 @@ use std::time::Duration;
 use argh::FromArgs;
 
 use crate::config::{HedgeAfter, OnExhausted, Order};
-use crate::endpoint_url::masked;
+use crate::http::endpoint_url::masked;
 use crate::util::go_duration::GoDuration;
 
 /// One flag, as the rewriting and the usage need it.

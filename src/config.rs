@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::cli::Args;
 use crate::downstream::limits::Limits;
 use crate::downstream::listen::{ListenAddress, ListenAddressError};
-use crate::endpoint_url::{EndpointUrl, EndpointUrlError, masked, parse_list};
+use crate::http::endpoint_url::{EndpointUrl, EndpointUrlError, masked, parse_list};
 use crate::http::forward::HostRule;
 use crate::logging::{LogConfig, LogDestination};
 use crate::upstream::pem::{self, PemFileError};

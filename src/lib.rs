@@ -5,7 +5,6 @@
 
 pub mod cli;
 pub mod config;
-pub mod endpoint_url;
 pub mod logging;
 
 pub mod downstream;

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::endpoint_url::{check_host_name, masked};
+use crate::http::endpoint_url::{check_host_name, masked};
 
 /// How many connections may wait to be accepted. The kernel has a limit of its own
 /// (`net.core.somaxconn`, usually this) and takes the smaller one.

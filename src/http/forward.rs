@@ -26,7 +26,7 @@ use std::io::Write as _;
 use super::header::{Headers, is};
 use super::request::{Persistence, RequestHead, Version};
 use super::response::{BodyFraming, ResponseHead};
-use crate::endpoint_url::EndpointUrl;
+use crate::http::endpoint_url::EndpointUrl;
 
 /// This proxy's name in `Via`.
 pub const PSEUDONYM: &str = "balancing-reverse-proxy";

@@ -24,7 +24,7 @@ use super::pool::IdleMonitor;
 use super::resolver::Resolver;
 use super::stream::Tls;
 use super::transport::{NoResolver, Pool};
-use crate::endpoint_url::EndpointUrl;
+use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, HostRule};
 use crate::http::request::RequestHead;
 use crate::http::response::{BodyLength, ResponseHead};

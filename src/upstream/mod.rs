@@ -1,7 +1,7 @@
 //! The endpoint's side: from a request to a response head with the body still to be read.
 //!
 //! The door is [`endpoint::Endpoint::attempt`]. `ureq` and `rustls` are named in this folder
-//! only, but for the check of names in `endpoint_url`.
+//! only.
 
 mod authentication;
 mod buffers;

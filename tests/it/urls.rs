@@ -4,6 +4,8 @@ use crate::common::{
     backend::{Backend, Endpoint, status},
     proxy::Proxy,
 };
+use balancing_reverse_proxy::http::endpoint_url::EndpointUrl;
+use rustls::pki_types::ServerName;
 
 /// Sends each target to an endpoint with this path and query, and tells what arrived.
 fn arriving(suffix: &str, targets: &[&str]) -> Vec<String> {
@@ -162,4 +164,45 @@ fn a_target_that_cannot_be_passed_on_is_refused_and_not_changed() {
         }
         assert_eq!(proxy.get("/next").status(), 200, "after {shown}");
     }
+}
+
+#[test]
+fn an_https_host_is_accepted_exactly_if_tls_has_a_name_for_it() {
+    let long = "a".repeat(64);
+    let labels = "a.".repeat(125);
+    let mut hosts: Vec<String> = ["", "a", "aa", "aaa", "aaaa"]
+        .map(|end| format!("{labels}{end}"))
+        .to_vec();
+    hosts.extend([long.clone(), long[1..].to_owned(), format!("x.{long}.y")]);
+    let parts = [
+        "a",
+        "-",
+        "_",
+        "0",
+        "7",
+        "0x",
+        "0XF",
+        "x",
+        ".",
+        "127.0.0.1",
+        "[::1]",
+    ];
+    for first in parts {
+        for second in parts {
+            hosts.push(format!("{first}{second}"));
+            hosts.extend(parts.map(|third| format!("{first}{second}{third}")));
+        }
+    }
+    let mut accepted = 0;
+    for host in hosts {
+        // What http refuses is refused for other reasons.
+        if format!("http://{host}").parse::<EndpointUrl>().is_ok() {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            let expected = ServerName::try_from(bare).is_ok();
+            let url = format!("https://{host}").parse::<EndpointUrl>();
+            assert_eq!(url.is_ok(), expected, "{host:?}: {url:?}");
+            accepted += usize::from(expected);
+        }
+    }
+    assert!(accepted > 100, "{accepted}");
 }

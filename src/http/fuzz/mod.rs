@@ -23,7 +23,7 @@ use self::meaning::{Replaced, by_httparse, by_node, canonical, meaning};
 use self::reader::{Accepted, read};
 use super::forward::{HostRule, request_head};
 use super::request::{Framing, Persistence, Version};
-use crate::endpoint_url::EndpointUrl;
+use crate::http::endpoint_url::EndpointUrl;
 
 /// As many as take a debug build about two seconds.
 const INPUTS: u64 = 15_000;

@@ -6,12 +6,11 @@
 //! this module, error messages included, shows `***` in its place.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustls::pki_types::ServerName;
 
 /// A checked base URL, `http` or `https`.
 #[derive(Clone, PartialEq, Eq)]
@@ -332,7 +331,7 @@ fn parse(text: &str) -> Result<EndpointUrl, EndpointUrlErrorKind> {
         None => (None, authority),
     };
     let (host, port) = split_host_and_port(host_and_port)?;
-    if https && ServerName::try_from(host).is_err() {
+    if https && !is_certifiable(host) {
         return Err(Kind::HostName);
     }
 
@@ -414,6 +413,26 @@ pub(crate) fn check_host_name(host: &str) -> Result<(), EndpointUrlErrorKind> {
         return Err(Kind::HostLabel);
     }
     Ok(())
+}
+
+/// Whether a certificate can be valid for this host: an address, or a name by the rules of
+/// RFC 1035 2.3.4 whose last label is no number (RFC 9849 6.1.7). The characters and empty
+/// labels have been checked. TLS libraries refuse any other name.
+fn is_certifiable(host: &str) -> bool {
+    if host.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let is_label =
+        |label: &str| label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-');
+    let last = labels.rsplit('.').next().unwrap_or(labels);
+    let (digits, radix) = match last.get(..2) {
+        Some("0x" | "0X") => (last.get(2..).unwrap_or_default(), 16),
+        _ => (last, 10),
+    };
+    host.len() <= 253
+        && labels.split('.').all(is_label)
+        && !digits.chars().all(|c| c.is_digit(radix))
 }
 
 /// 1 to 65535, digits only (`u16::from_str` takes a plus sign too).
