@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use argh::FromArgs;
 
-use crate::config::{HedgeAfter, OnExhausted, Order};
+use crate::dispatch::policy::{HedgeAfter, OnExhausted, Order};
 use crate::http::endpoint_url::masked;
 use crate::util::go_duration::GoDuration;
 

@@ -9,7 +9,7 @@ use super::latency::Latency;
 use super::order::Ranking;
 use super::patience::Patience;
 use super::policy::Policy;
-use crate::config::{CooldownConfig, HedgeAfter, Mode};
+use super::policy::{CooldownConfig, HedgeAfter, Mode};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::{Failure, Timeout};
 use crate::util::lock::lock;
@@ -111,7 +111,7 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Hedging, OnExhausted, Order};
+    use crate::dispatch::policy::{Hedging, OnExhausted, Order};
     use crate::upstream::failure::ConnectFault;
 
     fn dispatcher(after: HedgeAfter) -> Dispatcher {

@@ -21,21 +21,22 @@ pub mod latency;
 pub mod order;
 mod outcome;
 mod patience;
-mod policy;
+pub mod policy;
 mod progress;
 mod race;
 mod run;
 mod serial;
+pub mod status_set;
 pub mod trail;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use self::driver::run_attempts;
+use self::policy::Mode;
 use self::progress::Progress;
 use self::run::Run;
 use self::serial::Serial;
-use crate::config::Mode;
 use crate::upstream::control::RequestCancellation;
 
 pub use self::dispatcher::Dispatcher;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::config::Order;
+use super::policy::Order;
 use crate::util::lock::lock;
 
 /// Nothing has been heard of an endpoint for long.

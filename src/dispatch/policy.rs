@@ -1,8 +1,9 @@
-//! How requests are put to endpoints, as the flags have it.
+//! How requests are put to endpoints: what the flags say, in types. No rule is here.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::config::{CooldownConfig, Mode, OnExhausted, Order, TerminalSet};
+use super::status_set::StatusSet;
 
 /// How requests are put to endpoints.
 #[derive(Debug)]
@@ -10,7 +11,7 @@ pub struct Policy {
     /// Serial, fan-out or hedged.
     pub mode: Mode,
     /// Which status codes make an answer usable.
-    pub terminal: TerminalSet,
+    pub terminal: StatusSet,
     /// One attempt until its answer's head, or the whole of a short answer.
     pub per_try_timeout: Duration,
     /// All attempts of a request until then.
@@ -25,6 +26,68 @@ pub struct Policy {
     pub commit_after: u64,
     /// Whether an answer that is not usable may be wanted in the end.
     pub on_exhausted: OnExhausted,
+}
+
+/// How the endpoints are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One after the other, no further one once an answer is usable.
+    Serial,
+    /// All at once; the first usable answer wins.
+    Fanout,
+    /// One after the other, but the next one does not always wait for the last one's end.
+    Hedged(Hedging),
+}
+
+/// When and how often an attempt is hedged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hedging {
+    /// How long the last attempt has had no usable answer; not [`HedgeAfter::Never`].
+    pub after: HedgeAfter,
+    /// Per cent of the requests; 100: no limit.
+    pub budget: u8,
+}
+
+/// When the next attempt starts though the last one has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeAfter {
+    /// It does not.
+    Never,
+    /// After so long.
+    Fixed(Duration),
+    /// After longer than this per cent of the recent answers took; 1 to 99.
+    Percentile(u8),
+}
+
+/// Which endpoint is asked first, and which one next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In the order of the command line.
+    Listed,
+    /// Each request begins with the next one.
+    Rotate,
+    /// By the recent time to the head of an answer.
+    Fastest,
+}
+
+/// When an endpoint is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CooldownConfig {
+    /// After so many failures in a row.
+    pub max_fails: NonZeroU32,
+    /// For so long; not zero.
+    pub length: Duration,
+}
+
+/// What the client gets when no answer is usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// 500.
+    Status500,
+    /// 503 if no endpoint could be reached, 504 if the last failure was a time-out, else 502.
+    Gateway,
+    /// The best answer that was not terminal; if there was none, as [`OnExhausted::Gateway`].
+    Best,
 }
 
 impl Policy {

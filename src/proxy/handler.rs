@@ -8,7 +8,7 @@ use log::info;
 
 use super::proxy_status;
 use super::relay::{self, Relayed};
-use crate::config::OnExhausted;
+use crate::dispatch::policy::OnExhausted;
 use crate::dispatch::trail::Trail;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::{ClientRequest, Handler, Responder};

@@ -1,0 +1,241 @@
+//! A set of statuses, as `-terminal-responses` writes it: classes and ranges.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::http::endpoint_url::masked;
+
+/// The statuses that are usable: a set of numbers from 100 to 599.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StatusSet([bool; 500]);
+
+impl StatusSet {
+    /// Whether a response with this status is usable. One array access.
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        let index = usize::from(status).checked_sub(100);
+        index
+            .and_then(|index| self.0.get(index))
+            .copied()
+            .unwrap_or(false)
+    }
+
+    /// Both ends belong to it and are within 100 to 599.
+    fn add(&mut self, first: u16, last: u16) {
+        for status in first..=last {
+            if let Some(member) = self.0.get_mut(usize::from(status - 100)) {
+                *member = true;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StatusSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let members = (100..600).filter(|&status| self.contains(status));
+        f.debug_set().entries(members).finish()
+    }
+}
+
+/// Why a text is not a set of statuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSetError {
+    part: String,
+    whole: String,
+    kind: StatusSetErrorKind,
+}
+
+/// What exactly is wrong with a part of a set of statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusSetErrorKind {
+    /// Nothing between two commas, or nothing at all.
+    Empty,
+    /// Neither a number nor two of them with a dash between.
+    NotANumber,
+    /// A single status where a class is expected.
+    NotAHundred,
+    /// A class that does not exist.
+    NoSuchClass,
+    /// A range that leaves 100 to 599.
+    OutOfBounds,
+    /// A range whose end comes before its beginning.
+    Reversed,
+}
+
+impl fmt::Display for StatusSetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use StatusSetErrorKind as Kind;
+        let Self { part, whole, kind } = self;
+        write!(f, "part {:?} of {:?} ", masked(part), masked(whole))?;
+        match kind {
+            Kind::Empty => f.write_str("is empty (write 200 for a class, 404-404 for a range)"),
+            Kind::NotANumber if part.contains('-') => {
+                f.write_str("is not a range of two numbers (a range is written 200-299)")
+            }
+            Kind::NotANumber => f.write_str("is not a number"),
+            Kind::NotAHundred => {
+                write!(
+                    f,
+                    "is not a round hundred (a range is written {part}-{part})"
+                )
+            }
+            Kind::NoSuchClass => f.write_str("is not one of 100, 200, 300, 400, 500"),
+            Kind::OutOfBounds => f.write_str("is not within 100-599"),
+            Kind::Reversed => f.write_str("ends before it begins (a range is written 200-299)"),
+        }
+    }
+}
+
+impl std::error::Error for StatusSetError {}
+
+impl FromStr for StatusSet {
+    type Err = StatusSetError;
+
+    fn from_str(text: &str) -> Result<Self, StatusSetError> {
+        let mut set = Self([false; 500]);
+        for part in text.split(',').map(str::trim) {
+            let (first, last) = class_or_range(part).map_err(|kind| StatusSetError {
+                part: part.to_owned(),
+                whole: text.to_owned(),
+                kind,
+            })?;
+            set.add(first, last);
+        }
+        Ok(set)
+    }
+}
+
+/// The first and the last status of one part, both within 100 to 599.
+fn class_or_range(part: &str) -> Result<(u16, u16), StatusSetErrorKind> {
+    use StatusSetErrorKind as Kind;
+    if part.is_empty() {
+        return Err(Kind::Empty);
+    }
+    if let Some((first, last)) = part.split_once('-') {
+        let (first, last) = (number(first)?, number(last)?);
+        if !(100..600).contains(&first) || !(100..600).contains(&last) {
+            return Err(Kind::OutOfBounds);
+        }
+        if last < first {
+            return Err(Kind::Reversed);
+        }
+        return Ok((first, last));
+    }
+    match number(part)? {
+        class @ (100 | 200 | 300 | 400 | 500) => Ok((class, class + 99)),
+        100..600 => Err(Kind::NotAHundred),
+        _ => Err(Kind::NoSuchClass),
+    }
+}
+
+/// Digits only; what is too large for the type is too large for a status as well.
+fn number(digits: &str) -> Result<u16, StatusSetErrorKind> {
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(StatusSetErrorKind::NotANumber);
+    }
+    Ok(digits.parse().unwrap_or(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_terminal_sets() {
+        for (text, members, others) in [
+            (
+                "100,200,300,400",
+                vec![100, 199, 200, 404, 499],
+                vec![99, 500, 599, 600, 0, u16::MAX],
+            ),
+            ("500", vec![500, 599], vec![499, 600]),
+            ("404-404", vec![404], vec![403, 405]),
+            (
+                "200-299, 404-405 ,500",
+                vec![200, 299, 404, 405, 503],
+                vec![199, 300, 403, 406],
+            ),
+            ("100-599", vec![100, 599], vec![99, 600]),
+            ("200,200,204-204", vec![200, 204, 299], vec![300]),
+        ] {
+            let set: StatusSet = text.parse().unwrap();
+            for status in members {
+                assert!(set.contains(status), "{status} in {text}");
+            }
+            for status in others {
+                assert!(!set.contains(status), "{status} not in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_terminal_set() {
+        for (text, expected) in [
+            ("200,x", "part \"x\" of \"200,x\" is not a number"),
+            (
+                "201",
+                "part \"201\" of \"201\" is not a round hundred (a range is written 201-201)",
+            ),
+            (
+                "200,201",
+                "part \"201\" of \"200,201\" is not a round hundred (a range is written 201-201)",
+            ),
+            (
+                "",
+                "part \"\" of \"\" is empty (write 200 for a class, 404-404 for a range)",
+            ),
+            (
+                "200,",
+                "part \"\" of \"200,\" is empty (write 200 for a class, 404-404 for a range)",
+            ),
+            (
+                "600",
+                "part \"600\" of \"600\" is not one of 100, 200, 300, 400, 500",
+            ),
+            (
+                "0",
+                "part \"0\" of \"0\" is not one of 100, 200, 300, 400, 500",
+            ),
+            (
+                "99",
+                "part \"99\" of \"99\" is not one of 100, 200, 300, 400, 500",
+            ),
+            (
+                "65736",
+                "part \"65736\" of \"65736\" is not one of 100, 200, 300, 400, 500",
+            ),
+            ("+200", "part \"+200\" of \"+200\" is not a number"),
+            ("2xx", "part \"2xx\" of \"2xx\" is not a number"),
+            (
+                "-200",
+                "part \"-200\" of \"-200\" is not a range of two numbers (a range is written 200-299)",
+            ),
+            (
+                "200-",
+                "part \"200-\" of \"200-\" is not a range of two numbers (a range is written 200-299)",
+            ),
+            (
+                "200-x",
+                "part \"200-x\" of \"200-x\" is not a range of two numbers (a range is written 200-299)",
+            ),
+            (
+                "200-299-300",
+                "part \"200-299-300\" of \"200-299-300\" is not a range of two numbers (a range is written 200-299)",
+            ),
+            (
+                "299-200",
+                "part \"299-200\" of \"299-200\" ends before it begins (a range is written 200-299)",
+            ),
+            (
+                "99-200",
+                "part \"99-200\" of \"99-200\" is not within 100-599",
+            ),
+            (
+                "500-600",
+                "part \"500-600\" of \"500-600\" is not within 100-599",
+            ),
+        ] {
+            assert_eq!(text.parse::<StatusSet>().unwrap_err().to_string(), expected);
+        }
+    }
+}
