@@ -7,7 +7,9 @@
 //! Heads are bytes: as text each byte is one character ([`text`], [`latin1`]), so that
 //! nothing is lost or changed in either direction.
 
-use super::{DEADLINE, Gate, Pattern, certificates::Identity, latin1, lock, text, wait_until};
+use super::{
+    DEADLINE, Gate, Pattern, certificates::Identity, latin1, lock, text, uninterrupted, wait_until,
+};
 use rustls::{ServerConnection, StreamOwned};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::{
@@ -603,8 +605,8 @@ impl Wire {
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(tcp) => tcp.read(buffer),
-            Self::Tls(stream) => stream.read(buffer),
+            Self::Plain(tcp) => uninterrupted(|| tcp.read(buffer)),
+            Self::Tls(stream) => uninterrupted(|| stream.read(buffer)),
         }
     }
 }

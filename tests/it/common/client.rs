@@ -3,7 +3,7 @@
 use super::{
     DEADLINE, Pattern,
     backend::{chunk_of, find, values},
-    eventually, text,
+    eventually, text, uninterrupted,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 use std::{
@@ -386,13 +386,13 @@ impl Client {
     pub fn try_sip(&mut self, most: usize) -> io::Result<usize> {
         self.unread.clear();
         let mut buffer = vec![0; most];
-        self.stream.read(&mut buffer)
+        uninterrupted(|| self.stream.read(&mut buffer))
     }
 
     /// Whether nothing comes for so long.
     pub fn hears_nothing_for(&mut self, span: Duration) -> bool {
         self.stream.set_read_timeout(Some(span)).unwrap();
-        let read = self.stream.peek(&mut [0]);
+        let read = uninterrupted(|| self.stream.peek(&mut [0]));
         self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -469,7 +469,7 @@ impl Client {
     #[track_caller]
     fn fill(&mut self) -> Result<(), Closed> {
         let mut buffer = vec![0; 65536];
-        match self.stream.read(&mut buffer) {
+        match uninterrupted(|| self.stream.read(&mut buffer)) {
             Ok(0) => Err(Closed::Fin),
             Ok(length) => {
                 self.unread.extend_from_slice(&buffer[..length]);

@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod refusing;
 
 use std::{
+    io,
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -144,6 +145,17 @@ impl Pattern {
         let mut bytes = TILE[..PERIOD].repeat(length / PERIOD + 1);
         bytes.truncate(length);
         bytes
+    }
+}
+
+/// Reads again where a signal has interrupted the read: one that has a time-out is not
+/// restarted by the kernel. Each child of a test that ends sends one, to any thread.
+pub fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
