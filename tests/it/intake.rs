@@ -592,7 +592,9 @@ fn empty_lines_in_front_of_a_request_line_are_ignored() {
 #[test]
 fn each_byte_may_be_read_on_its_own() {
     let backend = Backend::always(status(200).body("served"));
-    let proxy = Proxy::serial(&[&backend]).start();
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-header-timeout", "1m")
+        .start();
     let mut client = proxy.client();
     let post = "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
                 3\r\nabc\r\n0\r\nT: 1\r\n\r\n";
