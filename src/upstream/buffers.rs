@@ -25,7 +25,7 @@ pub(super) struct GrowingBuffers {
     consumed: usize,
     /// The last read has filled all the room that there was.
     was_filled: bool,
-    /// The last call to consume has made progress.
+    /// Something has come since the last call to consume, or that call has made progress.
     progress: bool,
 }
 
@@ -91,6 +91,8 @@ impl Buffers for GrowingBuffers {
 
     fn input_appended(&mut self, amount: usize) {
         self.filled += amount;
+        // ureq has to look at it, whatever it has made of what was there before.
+        self.progress |= amount > 0;
         self.was_filled = amount > 0 && self.filled >= self.input.len();
     }
 

@@ -318,7 +318,13 @@ impl Connection {
         let held_back = self.pending.is_some() && self.buffers.holds_a_head();
         let end = loop {
             let sending = self.send()?;
-            match self.stream.read(self.buffers.inner.input_append_buf()) {
+            let room = self.buffers.inner.input_append_buf();
+            if room.is_empty() {
+                // Reading nothing would look like the end.
+                let reason = "an answer does not fit into its buffer".to_owned();
+                return Err(Failure::Internal(reason));
+            }
+            match self.stream.read(room) {
                 Ok(0) if self.reset => {
                     break Err(Failure::broken(&io::ErrorKind::ConnectionReset.into()));
                 }

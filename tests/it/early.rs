@@ -93,6 +93,54 @@ fn an_endpoint_that_answers_at_once_and_reads_then_gets_the_whole_body() {
 }
 
 #[test]
+fn a_chunked_answer_whose_head_comes_alone_is_relayed_whatever_the_body_does() {
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    // By then the proxy has met a full socket, and has read what there is.
+    const READ_FIRST: usize = 8 * MIB;
+    const REST: usize = UPLOAD - READ_FIRST;
+    // The rest of the body is read behind the answer, or echoed.
+    for echoes in [false, true] {
+        let over = Gate::closed();
+        let until = over.clone();
+        let (url, served) = by_hand(move |mut stream| {
+            stream.write_all(HEAD)?;
+            let mut buffer = vec![0; 64 * 1024];
+            let mut body = Vec::new();
+            (&stream).take(READ_FIRST as u64).read_to_end(&mut body)?;
+            if !echoes {
+                stream.write_all(b"5\r\nearly\r\n")?;
+            }
+            let mut left = REST;
+            while left > 0 {
+                let length = stream.read(&mut buffer)?;
+                assert!(length > 0, "{left} bytes are missing");
+                left -= length;
+                if echoes {
+                    stream.write_all(format!("{length:x}\r\n").as_bytes())?;
+                    stream.write_all(&buffer[..length])?;
+                    stream.write_all(b"\r\n")?;
+                }
+            }
+            stream.write_all(b"0\r\n\r\n")?;
+            // A close would end the answer in another way.
+            until.wait();
+            Ok(())
+        });
+        let proxy = Proxy::serial(&[&url])
+            .flag("-per-try-timeout", "5s")
+            .start();
+        let mut client = proxy.client();
+        client.request("POST /", &format!("Content-Length: {UPLOAD}\r\n"));
+        client.send_pattern(UPLOAD as u64);
+        let answer = client.counted_response();
+        let wanted = if echoes { REST as u64 } else { 5 };
+        assert_eq!((answer.end, answer.length), (End::Complete, wanted));
+        over.open();
+        served.join().unwrap().unwrap();
+    }
+}
+
+#[test]
 fn an_endless_answer_to_a_body_that_is_not_read_is_relayed_and_not_kept() {
     const MUCH: u64 = 100 << 20;
     let over = Gate::closed();
