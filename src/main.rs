@@ -197,7 +197,7 @@ fn endpoints(
         connect_timeout: config.connect_timeout,
         renew_after: config.renew_after,
         host: config.host,
-        idle_connections: limits.workers.min(limits.max_connections),
+        idle_connections: limits.max_connections,
         idle_monitor: Arc::clone(idle_monitor),
     };
     let mut endpoints = Vec::with_capacity(config.endpoints.len());
@@ -208,10 +208,12 @@ fn endpoints(
     Ok(endpoints)
 }
 
-/// The threads for attempts that overlap: as many as all requests can have under way at once.
+/// The threads for attempts that overlap: as many as all connections can need at once. Losers
+/// go on when their request counts towards `-workers` no more, and a long relay takes one more.
 fn attempt_threads(limits: &Limits, endpoints: usize) -> Arc<ThreadPool> {
-    let requests = limits.workers.min(limits.max_connections);
-    let most = requests.saturating_mul(endpoints).min(MAX_ATTEMPT_THREADS);
+    let of_a_connection = endpoints.saturating_add(1);
+    let most = limits.max_connections.saturating_mul(of_a_connection);
+    let most = most.min(MAX_ATTEMPT_THREADS);
     ThreadPool::new("attempt", most, ATTEMPT_THREAD_IDLE)
 }
 

@@ -10,7 +10,11 @@ use crate::common::{
     proxy::Proxy,
     settled, text,
 };
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    thread,
+    time::{Duration, Instant},
+};
 
 #[test]
 fn all_endpoints_are_asked_at_the_same_time() {
@@ -270,7 +274,7 @@ fn answers_are_never_mixed_up() {
     let (a, b) = (echo("a"), echo("b"));
     let proxy = Proxy::fanout(&[&a, &b]).start();
 
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for thread in 0..4 {
             let proxy = &proxy;
             scope.spawn(move || {
@@ -299,6 +303,39 @@ fn equal_endpoints_keep_their_connections() {
     // Losers that are cancelled would cost two each time.
     assert!(calls > 850, "{calls}");
     assert!(connections < 60, "{connections}");
+}
+
+#[test]
+fn the_losers_of_one_request_take_no_thread_from_the_next() {
+    // Requests that are worked on are few; the connections whose losers go on are more.
+    let number = Cell::new(0);
+    let quick = Backend::choosing(move |_| {
+        number.set(number.get() + 1);
+        status(if number.get() % 3 == 0 { 503 } else { 200 })
+    });
+    let slow = || Backend::always(status(200).delayed(Duration::from_millis(40)));
+    let (first, second) = (slow(), slow());
+    let proxy = Proxy::fanout(&[&quick, &first, &second])
+        .flag("-workers", "2")
+        .flag("-terminal-responses", "200")
+        .start();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = proxy.client();
+                for _ in 0..12 {
+                    let answer = client.get("/");
+                    assert_ne!(answer.status(), 500);
+                    if answer.header("connection") == Some("close") {
+                        // More than two at once.
+                        assert_eq!(answer.status(), 503);
+                        client = proxy.client();
+                    }
+                }
+            });
+        }
+    });
+    assert!(proxy.log_with("cannot start a thread").is_empty());
 }
 
 #[test]
