@@ -28,8 +28,9 @@ const CLIENT_CHECK: Duration = Duration::from_millis(20);
 /// How often a name is looked up while kept connections to it are used.
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// An address is the name's own until no look-up has found it for so long: name servers give
-/// out some of many addresses in turn.
+/// An address is the name's own until so many look-ups in a row, over so long, have not found
+/// it: name servers give out some of many addresses in turn.
+const MISSES: u32 = 2;
 const FORGET: Duration = Duration::from_secs(8);
 
 /// What a look-up found: at least one address, or why there is none.
@@ -57,22 +58,36 @@ struct State {
     current: CurrentAddresses,
 }
 
-/// The addresses that a name has had of late, and when a look-up last found each.
+/// The addresses that a name has had of late.
 #[derive(Debug, Default)]
-struct CurrentAddresses(Vec<(SocketAddr, Instant)>);
+struct CurrentAddresses(Vec<CurrentAddress>);
+
+#[derive(Debug)]
+struct CurrentAddress {
+    address: SocketAddr,
+    /// When a look-up last found it, and how many have not since.
+    found: Instant,
+    misses: u32,
+}
 
 impl CurrentAddresses {
     /// A look-up has found these.
     fn found(&mut self, addresses: &[SocketAddr], now: Instant) {
-        self.0.retain(|(address, last)| {
-            now.saturating_duration_since(*last) < FORGET && !addresses.contains(address)
+        self.0.retain_mut(|current| {
+            current.misses += 1;
+            let is_old = now.saturating_duration_since(current.found) >= FORGET;
+            !(addresses.contains(&current.address) || is_old && current.misses >= MISSES)
         });
         self.0
-            .extend(addresses.iter().map(|address| (*address, now)));
+            .extend(addresses.iter().map(|address| CurrentAddress {
+                address: *address,
+                found: now,
+                misses: 0,
+            }));
     }
 
     fn contain(&self, address: SocketAddr) -> bool {
-        self.0.iter().any(|(current, _)| *current == address)
+        self.0.iter().any(|current| current.address == address)
     }
 }
 
@@ -301,6 +316,9 @@ mod tests {
         }
         assert!(current.contain(old[0]) && current.contain(new[0]));
         assert_eq!(current.0.len(), 2);
+        // One absence is none, however much later.
+        current.found(&old, start + Duration::from_secs(60));
+        assert!(current.contain(new[0]));
     }
 
     fn resolve(host: &str) -> Lookup {
