@@ -3,9 +3,10 @@
 //!
 //! A loser that answers within the grace keeps its connection. Where the client has its next
 //! request ready, waiting for the loser delays that request: it pays for an endpoint that
-//! answers a little later than the winner, and is lost time for one that hangs. So the next
-//! request does not wait for attempts of an endpoint that has been asked for [`SILENCE`] without
-//! one of them ending by itself. Of those attempts, one in [`PROBE`] is waited for all the same:
+//! answers a little later than the winner, and is lost time for one that hangs or is much slower
+//! than others. So the next request does not wait for attempts of an endpoint that takes more
+//! than [`SLOWER`] times as long as the quickest one on the average, or that has been asked for
+//! [`SILENCE`] without one of them ending by itself. Of those attempts, one in [`PROBE`] is waited for all the same:
 //! an endpoint that is always a little later than the client's next request is found out that
 //! way.
 //!
@@ -19,6 +20,11 @@ use std::time::{Duration, Instant};
 
 /// An endpoint of which no attempt has ended for so long may hang.
 const SILENCE: Duration = Duration::from_millis(50);
+
+/// An endpoint is much slower than the quickest one if it takes more than so many times as
+/// long, and this on top. (What is cancelled counts twice its time: equal endpoints stay below.)
+const SLOWER: u64 = 2;
+const LATER: Duration = Duration::from_millis(5);
 
 /// A hanging endpoint costs the grace once in so many requests.
 const PROBE: u32 = 1024;
@@ -66,16 +72,19 @@ impl Patience {
         is_waited_for || endpoint.unwatched.fetch_add(1, Ordering::Relaxed) % PROBE == PROBE - 1
     }
 
-    /// An attempt has ended by itself, well or badly, after so long.
-    pub(super) fn ended(&self, endpoint: usize, after: Duration) {
-        if let Some(endpoint) = self.endpoints.get(endpoint) {
-            let after = micros(after);
-            match endpoint.average.load(Ordering::Relaxed) {
+    /// An attempt has ended by itself, with a usable answer after so long or without one.
+    pub(super) fn ended(&self, endpoint: usize, usable_after: Option<Duration>) {
+        let Some(endpoint) = self.endpoints.get(endpoint) else {
+            return;
+        };
+        // A failure that comes at once makes no endpoint quick.
+        if let Some(after) = usable_after.map(micros) {
+            match endpoint.average() {
                 0 => endpoint.average.store(after, Ordering::Relaxed),
                 average => endpoint.weigh_in(average, after),
             }
-            endpoint.asked.store(0, Ordering::Relaxed);
         }
+        endpoint.asked.store(0, Ordering::Relaxed);
     }
 
     /// An attempt was cancelled after so long: it takes longer than that. Left out, the average
@@ -101,7 +110,14 @@ impl Patience {
     fn is_waited_for(&self, endpoint: &Endpoint, now: Instant) -> bool {
         let asked = endpoint.asked.load(Ordering::Relaxed);
         let silence = u64::try_from(SILENCE.as_millis()).unwrap_or(u64::MAX);
-        asked == 0 || self.millis(now) < asked.saturating_add(silence)
+        (asked == 0 || self.millis(now) < asked.saturating_add(silence)) && !self.is_slow(endpoint)
+    }
+
+    fn is_slow(&self, endpoint: &Endpoint) -> bool {
+        let averages = self.endpoints.iter().map(Endpoint::average);
+        let quickest = averages.filter(|average| *average > 0).min();
+        let most = quickest.unwrap_or_default() * SLOWER + micros(LATER);
+        endpoint.average() > most
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -111,6 +127,10 @@ impl Patience {
 }
 
 impl Endpoint {
+    fn average(&self) -> u64 {
+        self.average.load(Ordering::Relaxed)
+    }
+
     fn weigh_in(&self, average: u64, time: u64) {
         let average = (average - average / WEIGHT).saturating_add(time / WEIGHT);
         self.average.store(average, Ordering::Relaxed);
@@ -149,10 +169,28 @@ mod tests {
             // Nothing has been asked of it meanwhile.
             assert!(patience.is_prompt(0, now));
             assert!(!patience.is_prompt(0, now + SILENCE));
-            patience.ended(0, MILLI);
+            patience.ended(0, Some(MILLI));
             assert!(patience.is_prompt(0, now + SILENCE));
-            patience.ended(0, MILLI);
+            patience.ended(0, Some(MILLI));
         }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_much_slower_than_the_quickest_one_is_not_waited_for() {
+        let begun = Instant::now();
+        let patience = Patience::new(4, begun);
+        // 3 has failed, and nothing is known of it.
+        for (endpoint, answer) in [(0, Some(5)), (1, Some(15)), (2, Some(16)), (3, None)] {
+            patience.ended(endpoint, answer.map(Duration::from_millis));
+        }
+        let prompt = [0, 1, 2, 3].map(|endpoint| patience.is_prompt(endpoint, begun));
+        assert_eq!(prompt, [true, true, false, true]);
+        assert_eq!(patience.average(begun), MILLI * 15);
+        // It becomes quicker.
+        for _ in 0..10 {
+            patience.ended(2, Some(MILLI * 5));
+        }
+        assert!(patience.is_prompt(2, begun));
     }
 
     #[test]
@@ -160,25 +198,25 @@ mod tests {
         let begun = Instant::now();
         let patience = Patience::new(3, begun);
         assert_eq!(patience.average(begun), Duration::ZERO);
-        patience.ended(0, MILLI * 100);
-        patience.ended(1, MILLI);
-        patience.ended(2, MILLI * 2);
-        assert_eq!(patience.average(begun), MILLI * 100);
+        patience.ended(0, Some(MILLI * 6));
+        patience.ended(1, Some(MILLI));
+        patience.ended(2, Some(MILLI * 2));
+        assert_eq!(patience.average(begun), MILLI * 6);
         assert!(patience.is_prompt(0, begun));
         let later = begun + SILENCE;
         assert_eq!(patience.average(later), MILLI * 2);
         for _ in 0..100 {
-            patience.ended(1, MILLI * 10);
+            patience.ended(1, Some(MILLI * 8));
         }
         let average = patience.average(later);
-        assert!(MILLI * 9 < average && average <= MILLI * 10, "{average:?}");
+        assert!(MILLI * 7 < average && average <= MILLI * 8, "{average:?}");
     }
 
     #[test]
     fn attempts_that_are_cancelled_make_the_average_longer_and_never_shorter() {
         let begun = Instant::now();
         let patience = Patience::new(1, begun);
-        patience.ended(0, MILLI * 10);
+        patience.ended(0, Some(MILLI * 10));
         patience.cancelled(0, MILLI * 5);
         assert_eq!(patience.average(begun), MILLI * 10);
         for _ in 0..100 {

@@ -75,6 +75,8 @@ impl Progress {
     /// Takes down what came of an attempt, and starts the next one where it has failed.
     pub(super) fn ended(&mut self, run: &Run, mut ended: Ended, attempts: &impl Attempts) {
         if self.is_won() {
+            // It had failed before it could be cancelled.
+            run.report(&mut ended);
             return;
         }
         let mark = ended.attempt.mark;

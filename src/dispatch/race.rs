@@ -74,6 +74,10 @@ pub(super) fn dispatch(run: Run, relay: impl FnOnce(Dispatched) + Send + 'static
         race.relay(dispatched);
     }
     race.end_losers(&scope);
+    // What had failed when another one won has been left there.
+    while let Ok(mut ended) = race.received.try_recv() {
+        race.run.report(&mut ended);
+    }
 }
 
 /// Attempts of one request that overlap.
@@ -341,7 +345,7 @@ impl Race {
         let patience = &self.run.dispatcher.patience;
         let endpoint = ended.attempt.mark.endpoint;
         if ended.failure != Some(Failure::Cancelled) {
-            patience.ended(endpoint, ended.after);
+            patience.ended(endpoint, ended.is_usable().then_some(ended.after));
         } else if !self.run.cancellation.is_cancelled() {
             patience.cancelled(endpoint, ended.after);
         }
