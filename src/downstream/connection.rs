@@ -63,6 +63,8 @@ pub(super) struct Connection {
     phase: AtomicU64,
     /// See [`Connection::is_shut`].
     is_shut: Arc<AtomicBool>,
+    /// See [`Connection::is_last`].
+    is_last: AtomicBool,
     /// While the client is waited for in the middle of a body or an answer: since when, and
     /// how many bytes had moved by then.
     pace: Mutex<Option<(Instant, u64)>>,
@@ -97,6 +99,7 @@ impl Connection {
             opened: Instant::now(),
             phase: AtomicU64::new(Phase::Idle as u64),
             is_shut: Arc::default(),
+            is_last: AtomicBool::new(false),
             pace: Mutex::default(),
             end: AtomicU8::new(End::Cut as u8),
             inbox: Mutex::default(),
@@ -130,8 +133,7 @@ impl Connection {
     /// Enters a phase, unless the connection has been told to close. A phase that lasts keeps
     /// its beginning.
     pub(super) fn enter(&self, phase: Phase) -> bool {
-        let micros = self.opened.elapsed().as_micros();
-        let word = (u64::try_from(micros).unwrap_or(u64::MAX) << 3) | phase as u64;
+        let word = self.word(phase);
         let update = |old| match phase_of(old) {
             Phase::Leaving => None,
             same if same == phase => Some(old),
@@ -142,12 +144,18 @@ impl Connection {
             .is_ok()
     }
 
+    fn word(&self, phase: Phase) -> u64 {
+        let micros = self.opened.elapsed().as_micros();
+        (u64::try_from(micros).unwrap_or(u64::MAX) << 3) | phase as u64
+    }
+
     pub(super) fn is_leaving(&self) -> bool {
         phase_of(self.phase.load(Ordering::SeqCst)) == Phase::Leaving
     }
 
     /// Ends the connection to make room, unless it has a whole request in hand or in its
-    /// receive queue. Whether it does end.
+    /// receive queue. Whether it does end. Where a head is waited for, only the receiving side
+    /// is shut: the thread may have received a request just now, which is still served.
     pub(super) fn leave(&self) -> bool {
         if self.phase(self.opened).0 == Phase::Idle && self.has_unread() {
             return false;
@@ -156,11 +164,36 @@ impl Connection {
         let left = self
             .phase
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, update);
-        if left.is_ok() {
-            // Fails where the client was faster.
+        let Ok(before) = left else {
+            return false;
+        };
+        // A shutdown fails where the client was faster.
+        if matches!(phase_of(before), Phase::Idle | Phase::Head) {
+            self.shut();
+        } else {
             let _ = self.socket.shutdown(Shutdown::Both);
         }
-        left.is_ok()
+        true
+    }
+
+    /// A whole request has been received: from now on the connection makes no room. If it was
+    /// told to close before that was known, this is its last request.
+    pub(super) fn begin_request(&self) {
+        let serving = self.word(Phase::Serving);
+        let before = self.phase.swap(serving, Ordering::SeqCst);
+        if phase_of(before) == Phase::Leaving {
+            self.is_last.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// No request is served after this one.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last.load(Ordering::Relaxed)
+    }
+
+    fn shut(&self) {
+        self.is_shut.store(true, Ordering::SeqCst);
+        let _ = self.socket.shutdown(Shutdown::Read);
     }
 
     /// Wakes the connection's thread because the proxy stops, if it waits for a request and
@@ -169,8 +202,7 @@ impl Connection {
     pub(super) fn wake(&self) {
         let (phase, _) = self.phase(self.opened);
         if phase == Phase::Lingering || (phase == Phase::Idle && !self.has_unread()) {
-            self.is_shut.store(true, Ordering::SeqCst);
-            let _ = self.socket.shutdown(Shutdown::Read);
+            self.shut();
         }
     }
 
@@ -225,8 +257,25 @@ impl Connection {
         }
     }
 
-    pub(super) fn set_end(&self, end: End) {
+    /// The answer ends, and with it what is to end of the connection. That does not wait for
+    /// the connection's thread, which losers may hold for a while.
+    pub(super) fn end_answer(&self, end: End) {
         self.end.store(end as u8, Ordering::Relaxed);
+        // Each fails where the client was faster.
+        match end {
+            End::KeepOpen => {}
+            End::Close => {
+                let _ = self.socket.shutdown(Shutdown::Write);
+            }
+            // The kernel sends a reset. Lingering would not do: `tiny_http` ends its sockets in
+            // order.
+            End::Reset => {
+                let _ = rustix::net::connect_unspec(&*self.socket);
+            }
+            End::Cut => {
+                let _ = self.socket.shutdown(Shutdown::Both);
+            }
+        }
     }
 
     pub(super) fn end(&self) -> End {
@@ -367,4 +416,66 @@ fn phase_of(word: u64) -> Phase {
     .into_iter()
     .find(|phase| *phase as u64 == word & 7)
     .unwrap_or(Phase::Leaving)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn pair() -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        (client, Connection::new(1, socket, 0, true))
+    }
+
+    #[test]
+    fn a_request_that_was_received_just_before_room_is_made_is_the_last_one() {
+        let (mut client, connection) = pair();
+        client.write_all(b"request").unwrap();
+        let mut request = [0; 7];
+        (&**connection.socket()).read_exact(&mut request).unwrap();
+        // The thread has not said yet that it has received anything.
+        assert!(connection.leave());
+        assert!(!connection.enter(Phase::Head));
+        connection.begin_request();
+        assert!(connection.is_last());
+        assert!(connection.enter(Phase::Serving) && !connection.leave());
+        (&**connection.socket()).write_all(b"answer").unwrap();
+        connection.end_answer(End::Close);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "answer");
+    }
+
+    #[test]
+    fn a_connection_with_a_request_in_its_queue_makes_no_room() {
+        let (mut client, connection) = pair();
+        client.write_all(b"request").unwrap();
+        while !connection.has_unread() {
+            std::thread::yield_now();
+        }
+        assert!(!connection.leave());
+        connection.begin_request();
+        assert!(!connection.is_last() && !connection.leave());
+    }
+
+    #[test]
+    fn the_end_of_an_answer_is_seen_while_the_connection_still_exists() {
+        for (end, wanted) in [
+            (End::Close, Some(0)),
+            (End::Cut, Some(0)),
+            (End::Reset, None),
+        ] {
+            let (mut client, connection) = pair();
+            connection.end_answer(end);
+            assert_eq!(client.read(&mut [0]).ok(), wanted, "{end:?}");
+        }
+    }
 }

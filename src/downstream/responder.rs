@@ -54,9 +54,9 @@ impl Responder {
     }
 
     /// What the client is to be told of its connection: what it has asked for, or that it
-    /// ends, while the proxy stops or others wait for room.
+    /// ends, while the proxy stops or where others need its room.
     pub fn persistence(&mut self) -> Persistence {
-        if self.table.is_stopping() || self.table.takes_room() {
+        if self.table.is_stopping() || self.connection.is_last() || self.table.takes_room() {
             self.persistence = Persistence::Close;
         }
         self.persistence
@@ -81,7 +81,7 @@ impl Responder {
     }
 
     fn end(&mut self, end: End) {
-        self.connection.set_end(end);
+        self.connection.end_answer(end);
         self.work = None;
     }
 }

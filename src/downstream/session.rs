@@ -140,6 +140,7 @@ impl Session {
         let client = self.client.ip().to_canonical();
         let mut parser = RequestParser::new();
         let mut received_at = Instant::now();
+        let idle_until = received_at + limits.idle_timeout;
         loop {
             let bytes = self.received.unused();
             if let Some((request, length)) = parser.parse(bytes, client, &limits.sizes())? {
@@ -147,8 +148,7 @@ impl Session {
                 if let Some(rejection) = self.refused.take() {
                     return Err(rejection.of(&request.head).into());
                 }
-                // From now on the connection makes no room.
-                self.connection.enter(Phase::Serving);
+                self.connection.begin_request();
                 return Ok(Pending {
                     request,
                     received_at,
@@ -159,27 +159,32 @@ impl Session {
             } else if parser.has_begun() {
                 self.wait_for_more_of_head(received_at + limits.header_timeout)?;
             } else {
-                // Empty lines in front of a request are none of it.
-                self.wait_for_first_byte()?;
+                self.wait_for_first_byte(idle_until)?;
                 received_at = Instant::now();
             }
         }
     }
 
     /// Waits for a request to begin, at most for `-idle-timeout`, which is the receive
-    /// time-out of the socket.
-    fn wait_for_first_byte(&mut self) -> Result<(), Ended> {
+    /// time-out of the socket. Empty lines in front of a request are none of it.
+    fn wait_for_first_byte(&mut self, until: Instant) -> Result<(), Ended> {
         self.received.rest();
         if !self.connection.enter(Phase::Idle) {
             return Err(Ended::Quietly);
         }
+        let socket = self.connection.socket();
         // A stopping server either finds the connection idle, or is noticed here.
         let flags = if self.acceptor.table().is_stopping() {
             RecvFlags::DONTWAIT
-        } else {
+        } else if self.received.unused().is_empty() {
             RecvFlags::empty()
+        } else {
+            let mut fds = [PollFd::new(&**socket, PollFlags::IN)];
+            if !poll_until(&mut fds, until).map_err(|_| Ended::Quietly)? {
+                return Err(Ended::Quietly);
+            }
+            RecvFlags::DONTWAIT
         };
-        let socket = self.connection.socket();
         let mut received = self.received.receive(socket, HEAD_READ, flags);
         if received == Ok(0) && self.connection.is_shut() {
             // A request may have arrived since.
@@ -187,9 +192,13 @@ impl Session {
             received = self.received.receive(socket, HEAD_READ, flags);
         }
         match received {
-            Ok(1..) if self.connection.enter(Phase::Head) => Ok(()),
-            // The end, a reset, or a time-out: there is no request to be answered.
-            _ => Err(Ended::Quietly),
+            Ok(1..) => Ok(()),
+            // The end, a reset, or a time-out: there is no request to be answered. The client
+            // learns it now, before it sends one: `tiny_http` takes its time to close.
+            _ => {
+                let _ = self.connection.socket().shutdown(Shutdown::Write);
+                Err(Ended::Quietly)
+            }
         }
     }
 
@@ -312,16 +321,7 @@ impl Session {
                 self.close();
                 false
             }
-            End::Reset => {
-                // The kernel sends a reset. Lingering would not do: `tiny_http` ends its
-                // sockets in order.
-                let _ = rustix::net::connect_unspec(self.connection.socket());
-                false
-            }
-            End::Cut => {
-                let _ = self.connection.socket().shutdown(Shutdown::Both);
-                false
-            }
+            End::Reset | End::Cut => false,
         }
     }
 

@@ -199,6 +199,12 @@ impl Table {
 
     /// Makes room for a newcomer, waits for it, or reports that there is none.
     pub(super) fn admit(&self) -> Admission {
+        let admission = self.find_room();
+        self.wants_room.store(false, Ordering::Relaxed);
+        admission
+    }
+
+    fn find_room(&self) -> Admission {
         let mut state = lock(&self.state);
         loop {
             if self.is_stopping() {
@@ -207,7 +213,6 @@ impl Table {
             let now = Instant::now();
             let most = self.limits.max_open();
             if state.counted < self.limits.max_connections && state.entries.len() < most {
-                self.wants_room.store(false, Ordering::Relaxed);
                 return Admission::Admit;
             }
             let full_for = now.duration_since(*state.full_since.get_or_insert(now));

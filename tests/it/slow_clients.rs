@@ -366,6 +366,19 @@ fn client_waits_for_a_slow_endpoint_as_long_as_it_takes() {
 }
 
 #[test]
+fn empty_lines_do_not_prolong_the_time_without_a_request() {
+    let proxy = Proxy::serial(&[&Backend::untouched()])
+        .flag("-idle-timeout", "300ms")
+        .start();
+    let mut client = proxy.client();
+    let begun = Instant::now();
+    // Each comes long before the time is up. As many as are ignored at all would take 6 s.
+    while client.try_send("\n").is_ok() && client.hears_nothing_for(LIMIT / 10) {
+        assert!(begun.elapsed() < Duration::from_secs(3));
+    }
+}
+
+#[test]
 fn event_stream_between_two_events_is_not_cut() {
     let gate = Gate::closed();
     let backend = Backend::replies([status(200).head_only().then([
