@@ -1,11 +1,10 @@
 //! The proxy's binary: parse, set up logging, bind, serve; the only place that exits.
 //!
 //! Standard output and standard error are written to whether they are read or not: a closed
-//! one is no reason to fail. The exit code is 0 or 1.
+//! one is no reason to fail. The exit code is 0, 1 for a failure, or 2 for a bad command line.
 
 use std::env;
 use std::error::Error;
-use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::panic;
@@ -14,9 +13,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use balancing_reverse_proxy::cli::{self, Args, PROXY, Parsed};
-use balancing_reverse_proxy::config::Config;
-use balancing_reverse_proxy::dispatch::{Dispatcher, Policy};
+use balancing_reverse_proxy::cli::{self, Given};
+use balancing_reverse_proxy::config::{Config, PROXY};
+use balancing_reverse_proxy::dispatch::Dispatcher;
 use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen;
@@ -40,6 +39,9 @@ use signal_hook::low_level::signal_name;
 
 link_seam!();
 
+/// What `-version` prints.
+const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n");
+
 /// How long to wait at the end for a log whose reader is slow.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
 
@@ -50,22 +52,21 @@ const MAX_ATTEMPT_THREADS: usize = 16_384;
 const ATTEMPT_THREAD_IDLE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let args = match cli::parse::<Args>(&PROXY, env::args_os().skip(1)) {
-        Ok(Parsed::Help) => return print(PROXY.usage()),
-        Ok(Parsed::Run(args)) if args.version => {
-            return print(concat!(
-                env!("CARGO_PKG_NAME"),
-                " ",
-                env!("CARGO_PKG_VERSION"),
-                "\n"
-            ));
-        }
-        Ok(Parsed::Run(args)) => args,
-        Err(error) => return refuse(error),
+    if env::args_os().len() <= 1 {
+        let _ = write!(io::stderr(), "{}", PROXY.usage());
+        return ExitCode::FAILURE;
+    }
+    let Given { options, repeated } = match cli::from_env(&PROXY) {
+        Ok(given) => given,
+        Err(code) => return code,
     };
-    let config = match Config::from_args(&args) {
+    if options.version {
+        let _ = write!(io::stdout(), "{VERSION}");
+        return ExitCode::SUCCESS;
+    }
+    let config = match options.finish() {
         Ok(config) => config,
-        Err(error) => return refuse(error),
+        Err(error) => return PROXY.refuse(error),
     };
     // Before any thread: local time can be read soundly only now.
     let logging = match Logging::start(&config.log) {
@@ -75,7 +76,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run(&config, &logging) {
+    cli::log_repeated(&repeated);
+    match run(config, &logging) {
         Ok(()) => {
             let _ = logging.flush(LOG_FLUSH);
             ExitCode::SUCCESS
@@ -88,7 +90,7 @@ fn main() -> ExitCode {
 }
 
 /// Serves until it is time to stop.
-fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
+fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     panic::set_hook(Box::new(|panic| {
         // Its accept thread panics when threads or descriptors run out, which is logged and
         // seen to elsewhere.
@@ -105,18 +107,8 @@ fn run(config: &Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
     let proxy = Proxy {
         dispatcher: Arc::new(Dispatcher::new(
-            endpoints(config, &limits, &idle_monitor)?,
-            Policy {
-                mode: config.mode,
-                terminal: config.terminal.clone(),
-                per_try_timeout: config.per_try_timeout,
-                request_timeout: config.request_timeout,
-                order: config.order,
-                cooldown: config.cooldown,
-                idempotent_only: config.idempotent_only,
-                commit_after: config.commit_after,
-                on_exhausted: config.on_exhausted,
-            },
+            endpoints(&config, &limits, &idle_monitor)?,
+            config.policy,
             attempt_threads(&limits, config.endpoints.len()),
         )),
         proxy_status: config.proxy_status,
@@ -194,9 +186,7 @@ fn endpoints(
 ) -> Result<Vec<Endpoint>, Box<dyn Error>> {
     let settings = Settings {
         tls: tls::client_config(config.roots.iter().cloned(), config.identity.clone())?,
-        connect_timeout: config.connect_timeout,
-        renew_after: config.renew_after,
-        host: config.host,
+        policy: config.upstream,
         idle_connections: limits.max_connections,
         idle_monitor: Arc::clone(idle_monitor),
     };
@@ -254,15 +244,4 @@ fn return_large_pieces() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
     }
-}
-
-fn print(text: impl fmt::Display) -> ExitCode {
-    let _ = write!(io::stdout(), "{text}");
-    ExitCode::SUCCESS
-}
-
-/// One line that says what is wrong with the command line, then the usage.
-fn refuse(error: impl Error) -> ExitCode {
-    let _ = write!(io::stderr(), "{error}\n\n{}", PROXY.usage());
-    ExitCode::FAILURE
 }

@@ -3,7 +3,6 @@
 //! Delay and error are independent of each other. Each connection has a thread of its own, so
 //! delayed answers do not queue up behind one another.
 
-use std::env;
 use std::error::Error;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -12,8 +11,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use argh::FromArgs;
-use balancing_reverse_proxy::cli::{self, Flag, Parsed, Program, boolean};
+use balancing_reverse_proxy::cli::{
+    self, Flag, Given, Group, Problem, Program, Takes, put, values,
+};
 use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen::{self, ListenAddress};
@@ -38,77 +38,66 @@ const LIMITS: Limits = Limits {
     half_close: true,
 };
 
-const PROGRAM: Program = Program {
+static PROGRAM: Program<Options> = Program {
     name: "dummy-http-server",
     about: "A dummy HTTP server for trying the proxy out: slow at random, wrong at random.",
     synopsis: "[FLAGS]",
-    flags: &[
-        Flag {
-            name: "address",
-            value: "ADDRESS",
-            default: ":8000",
-            help: "where to listen: :PORT is every interface, IPv4 and IPv6; HOST:PORT or \
-                   [::1]:PORT is one; port 0 takes a free one",
-        },
-        Flag {
-            name: "delay-responding",
-            value: "",
-            default: "true",
-            help: "wait a random time before each answer, up to 1s",
-        },
-        Flag {
-            name: "random-errors",
-            value: "",
-            default: "true",
-            help: "make one answer in four a 500",
-        },
-        Flag {
-            name: "stop-after",
-            value: "DURATION",
-            default: "0",
-            help: "stop after this long; zero or negative: never",
-        },
-        Flag {
-            name: "help",
-            value: "",
-            default: "",
-            help: "print this text and exit",
-        },
-    ],
+    groups: &[Group {
+        title: "",
+        flags: &[
+            Flag {
+                name: "-address",
+                takes: Takes::Value("ADDRESS"),
+                default: ":8000",
+                help: "where to listen: :PORT is every interface, IPv4 and IPv6; HOST:PORT or \
+                       [::1]:PORT is one; port 0 takes a free one",
+                set: |options, text| {
+                    let address = text.parse().map_err(Problem::part);
+                    put(&mut options.address, address)
+                },
+            },
+            Flag {
+                name: "-delay-responding",
+                takes: Takes::Boolean,
+                default: "true",
+                help: "wait a random time before each answer, up to 1s",
+                set: |options, text| put(&mut options.delay, values::boolean(text)),
+            },
+            Flag {
+                name: "-random-errors",
+                takes: Takes::Boolean,
+                default: "true",
+                help: "make one answer in four a 500",
+                set: |options, text| put(&mut options.errors, values::boolean(text)),
+            },
+            Flag {
+                name: "-stop-after",
+                takes: Takes::Value("DURATION"),
+                default: "0",
+                help: "stop after this long; zero or negative: never",
+                set: |options, text| put(&mut options.stop_after, values::positive_duration(text)),
+            },
+            Flag::HELP,
+        ],
+    }],
 };
 
-/// The dummy server's flags.
-#[derive(Debug, FromArgs)]
-struct Args {
-    /// where to listen
-    #[argh(option, default = "\":8000\".to_owned()")]
-    address: String,
-
-    /// random delay
-    #[argh(option, default = "true", from_str_fn(boolean))]
-    delay_responding: bool,
-
-    /// random errors
-    #[argh(option, default = "true", from_str_fn(boolean))]
-    random_errors: bool,
-
-    /// time to live
-    #[argh(option, default = "GoDuration::from_nanos(0)")]
-    stop_after: GoDuration,
+/// What the flags say.
+#[derive(Debug, Default)]
+struct Options {
+    address: ListenAddress,
+    /// Answers are delayed at random.
+    delay: bool,
+    /// Answers are wrong at random.
+    errors: bool,
+    /// How long to serve; `None`: until it is killed.
+    stop_after: Option<Duration>,
 }
 
 fn main() -> ExitCode {
-    let args = match cli::parse::<Args>(&PROGRAM, env::args_os().skip(1)) {
-        Ok(Parsed::Run(args)) => args,
-        Ok(Parsed::Help) => {
-            let _ = write!(io::stdout(), "{}", PROGRAM.usage());
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => return refuse(&error.to_string()),
-    };
-    let address: ListenAddress = match args.address.parse() {
-        Ok(address) => address,
-        Err(error) => return refuse(&format!("-address: {error}")),
+    let Given { options, repeated } = match cli::from_env(&PROGRAM) {
+        Ok(given) => given,
+        Err(code) => return code,
     };
     let logging = match Logging::start(&LogConfig {
         prefix: PROGRAM.name.to_owned(),
@@ -124,7 +113,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match serve(&args, &address) {
+    cli::log_repeated(&repeated);
+    match serve(&options) {
         Ok(()) => {
             let _ = logging.flush(Duration::from_secs(2));
             ExitCode::SUCCESS
@@ -136,26 +126,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn refuse(reason: &str) -> ExitCode {
-    let _ = write!(io::stderr(), "{reason}\n\n{}", PROGRAM.usage());
-    ExitCode::FAILURE
-}
-
 /// Serves until it is time to stop; the process ends with the threads that still answer.
-fn serve(args: &Args, address: &ListenAddress) -> Result<(), Box<dyn Error>> {
+fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
+    let address = &options.address;
     let listener = listen::bind(address)
         .map_err(|error| format!("cannot bind to address: {address}: {}", describe(&error)))?;
     let shown = address.with_port(listener.local_addr()?.port());
     let dummy = Dummy {
         address: shown.clone(),
-        delay: args.delay_responding,
-        errors: args.random_errors,
+        delay: options.delay,
+        errors: options.errors,
     };
     let server = Server::start(listener, Arc::new(dummy), descriptors::fit(LIMITS, 0))
         .map_err(|error| format!("cannot start: {}", describe(&error)))?;
     log::info!("serving on \"{shown}\"");
 
-    let Some(life) = args.stop_after.positive() else {
+    let Some(life) = options.stop_after else {
         loop {
             thread::park();
         }

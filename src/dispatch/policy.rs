@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::status_set::StatusSet;
 
 /// How requests are put to endpoints.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Policy {
     /// Serial, fan-out or hedged.
     pub mode: Mode,
@@ -29,9 +29,10 @@ pub struct Policy {
 }
 
 /// How the endpoints are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// One after the other, no further one once an answer is usable.
+    #[default]
     Serial,
     /// All at once; the first usable answer wins.
     Fanout,
@@ -40,7 +41,7 @@ pub enum Mode {
 }
 
 /// When and how often an attempt is hedged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hedging {
     /// How long the last attempt has had no usable answer; not [`HedgeAfter::Never`].
     pub after: HedgeAfter,
@@ -49,9 +50,10 @@ pub struct Hedging {
 }
 
 /// When the next attempt starts though the last one has not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HedgeAfter {
     /// It does not.
+    #[default]
     Never,
     /// After so long.
     Fixed(Duration),
@@ -60,9 +62,10 @@ pub enum HedgeAfter {
 }
 
 /// Which endpoint is asked first, and which one next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// In the order of the command line.
+    #[default]
     Listed,
     /// Each request begins with the next one.
     Rotate,
@@ -80,9 +83,10 @@ pub struct CooldownConfig {
 }
 
 /// What the client gets when no answer is usable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnExhausted {
     /// 500.
+    #[default]
     Status500,
     /// 503 if no endpoint could be reached, 504 if the last failure was a time-out, else 502.
     Gateway,

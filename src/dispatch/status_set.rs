@@ -5,12 +5,19 @@ use std::str::FromStr;
 
 use crate::http::endpoint_url::masked;
 
-/// The statuses that are usable: a set of numbers from 100 to 599.
+/// A set of numbers from 100 to 599.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StatusSet([bool; 500]);
 
+/// Without any status.
+impl Default for StatusSet {
+    fn default() -> Self {
+        Self([false; 500])
+    }
+}
+
 impl StatusSet {
-    /// Whether a response with this status is usable. One array access.
+    /// Whether this status belongs to it. One array access.
     #[must_use]
     pub fn contains(&self, status: u16) -> bool {
         let index = usize::from(status).checked_sub(100);
@@ -92,7 +99,7 @@ impl FromStr for StatusSet {
     type Err = StatusSetError;
 
     fn from_str(text: &str) -> Result<Self, StatusSetError> {
-        let mut set = Self([false; 500]);
+        let mut set = Self::default();
         for part in text.split(',').map(str::trim) {
             let (first, last) = class_or_range(part).map_err(|kind| StatusSetError {
                 part: part.to_owned(),

@@ -15,7 +15,7 @@ pub(super) const JUDGED_OVER: Duration = Duration::from_millis(500);
 pub(super) const TOO_MANY: &str = "too many connections (-max-connections)";
 
 /// What clients may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     /// Open connections.
     pub max_connections: usize,

@@ -58,6 +58,17 @@ impl ListenAddress {
     }
 }
 
+/// Every interface, a free port.
+impl Default for ListenAddress {
+    fn default() -> Self {
+        Self {
+            text: ":0".to_owned(),
+            host: None,
+            port: 0,
+        }
+    }
+}
+
 /// As typed.
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,5 +246,58 @@ mod tests {
     fn an_address_of_somebody_else_is_an_error() {
         let error = bound("192.0.2.1:0").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    }
+
+    #[test]
+    fn reads_listen_addresses() {
+        for (text, host, port) in [
+            (":8080", None, 8080),
+            (":0", None, 0),
+            ("localhost:80", Some("localhost"), 80),
+            ("127.0.0.1:65535", Some("127.0.0.1"), 65535),
+            ("[::1]:80", Some("::1"), 80),
+            ("[::]:80", Some("::"), 80),
+            (" :80 ", None, 80),
+        ] {
+            let address: ListenAddress = text.parse().unwrap();
+            assert_eq!((address.host(), address.port()), (host, port), "{text}");
+            assert_eq!(address.to_string(), text.trim());
+        }
+        for (text, bound, shown) in [
+            (":0", 9, ":9"),
+            ("[::1]:0", 9, "[::1]:9"),
+            ("localhost:0", 9, "localhost:9"),
+            (":8080", 9, ":8080"),
+            ("a:00", 9, "a:9"),
+        ] {
+            let address: ListenAddress = text.parse().unwrap();
+            assert_eq!(address.with_port(bound), shown);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_listen_address() {
+        use ListenAddressError::{Host, NoPort, Port};
+        let error = |text: &str| text.parse::<ListenAddress>().unwrap_err();
+        for text in ["", "8080", "localhost", "http"] {
+            assert_eq!(error(text), NoPort(text.to_owned()));
+        }
+        for text in [
+            ":", ":http", ":65536", ":-1", ":+1", "a:", "[::1]:x", ":8 0",
+        ] {
+            assert_eq!(error(text), Port(text.to_owned()));
+        }
+        for text in [
+            "::1:80",
+            "[]:80",
+            "[::1:80",
+            "[a]:80",
+            "a b:80",
+            "http://a:80",
+            "*:80",
+            "[::1]",
+        ] {
+            assert_eq!(error(text), Host(text.to_owned()));
+        }
     }
 }

@@ -156,6 +156,8 @@ pub struct EndpointUrlError {
     /// The text with everything masked that may be a password.
     shown: String,
     kind: EndpointUrlErrorKind,
+    /// It may be a piece of a URL with a comma in it.
+    behind_comma: bool,
 }
 
 /// What exactly is wrong with a base URL.
@@ -205,11 +207,14 @@ impl fmt::Display for EndpointUrlError {
         let shown = &self.shown;
         match &self.kind {
             Kind::Empty => f.write_str("an empty part is not a URL (write http://host:port)"),
-            Kind::NoScheme => write!(
-                f,
-                "{shown:?} does not start with http:// or https:// \
-                 (a comma inside a URL is written %2C)"
-            ),
+            Kind::NoScheme => {
+                let url = with_scheme(shown);
+                write!(f, "{shown:?} has no scheme (write {url:?}")?;
+                if self.behind_comma {
+                    f.write_str("; a comma inside a URL is written %2C")?;
+                }
+                f.write_str(")")
+            }
             Kind::Scheme(scheme) => {
                 write!(f, "{shown:?} has the scheme {scheme:?} (http or https)")
             }
@@ -236,6 +241,11 @@ impl fmt::Display for EndpointUrlError {
             Kind::Fragment => write!(
                 f,
                 "{shown:?} has a fragment, which is never sent (a # inside a URL is written %23)"
+            ),
+            Kind::Character(c) if c.is_whitespace() => write!(
+                f,
+                "{shown:?} has a blank in it (URLs are separated by commas; inside a URL a \
+                 blank is written %20)"
             ),
             Kind::Character(c) => write!(
                 f,
@@ -265,6 +275,7 @@ impl FromStr for EndpointUrl {
         parse(text).map_err(|kind| EndpointUrlError {
             shown: masked(text),
             kind,
+            behind_comma: false,
         })
     }
 }
@@ -277,7 +288,12 @@ pub fn parse_list(text: &str) -> Result<Vec<EndpointUrl>, EndpointUrlError> {
     let parts: Vec<&str> = text.split(',').collect();
     let read = |(index, part): (usize, &&str)| {
         let url = part.parse();
-        url.map_err(|error| cut_in_pieces(&parts, index).unwrap_or(error))
+        url.map_err(|error| {
+            cut_in_pieces(&parts, index).unwrap_or(EndpointUrlError {
+                behind_comma: index > 0,
+                ..error
+            })
+        })
     };
     parts.iter().enumerate().map(read).collect()
 }
@@ -297,7 +313,21 @@ fn cut_in_pieces(parts: &[&str], index: usize) -> Option<EndpointUrlError> {
     cut.then(|| EndpointUrlError {
         shown: masked(pieces.join(",").trim()),
         kind: EndpointUrlErrorKind::Comma,
+        behind_comma: false,
     })
+}
+
+/// What was probably meant by a text without a scheme: `http://` in front, or the slashes
+/// behind the scheme as they have to be.
+fn with_scheme(text: &str) -> String {
+    let (scheme, rest) = match text.split_once(":/") {
+        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+        _ => ("http", text),
+    };
+    match rest.trim_start_matches([':', '/']) {
+        "" => format!("{scheme}://host:port"),
+        rest => format!("{scheme}://{rest}"),
+    }
 }
 
 fn parse(text: &str) -> Result<EndpointUrl, EndpointUrlErrorKind> {
@@ -698,6 +728,40 @@ mod tests {
             assert_eq!(parse_list(list).unwrap_err().kind(), &kind, "{list}");
         }
         assert_eq!(parse_list("http://a,http://me:pw@b").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_was_probably_meant_is_named() {
+        for (list, message) in [
+            (
+                "localhost:8000",
+                "\"localhost:8000\" has no scheme (write \"http://localhost:8000\")",
+            ),
+            (
+                "//localhost/p",
+                "\"//localhost/p\" has no scheme (write \"http://localhost/p\")",
+            ),
+            (
+                "https:/host",
+                "\"https:/host\" has no scheme (write \"https://host\")",
+            ),
+            ("://", "\"://\" has no scheme (write \"http://host:port\")"),
+            (
+                "me:secret@host",
+                "\"***@host\" has no scheme (write \"http://***@host\")",
+            ),
+            (
+                "http://a?x=1,2",
+                "\"2\" has no scheme (write \"http://2\"; a comma inside a URL is written %2C)",
+            ),
+            (
+                "http://a http://b",
+                "\"http://a http://b\" has a blank in it (URLs are separated by commas; inside \
+                 a URL a blank is written %20)",
+            ),
+        ] {
+            assert_eq!(parse_list(list).unwrap_err().to_string(), message);
+        }
     }
 
     fn written_target(url: &EndpointUrl, client_target: &str) -> String {

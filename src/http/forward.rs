@@ -35,9 +35,10 @@ pub const PSEUDONYM: &str = "balancing-reverse-proxy";
 const ADDED: usize = 256;
 
 /// Whose name an endpoint finds in `Host`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostRule {
     /// The endpoint's own.
+    #[default]
     Endpoint,
     /// The one that the client asked for; the endpoint's own where there is none.
     Client,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Where log lines go and what they begin with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // Each one is a flag; every combination means something.
 pub struct LogConfig {
     /// The first word; empty: none.
@@ -21,9 +21,10 @@ pub struct LogConfig {
 }
 
 /// Where log lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LogDestination {
     /// The standard output.
+    #[default]
     Stdout,
     /// The standard error.
     Stderr,

@@ -48,17 +48,24 @@ pub struct Endpoint {
     host: HostRule,
 }
 
-/// What all endpoints share.
-#[derive(Debug)]
-pub struct Settings {
-    /// For https endpoints.
-    pub tls: Arc<ClientConfig>,
+/// How endpoints are connected to, and what they are told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EndpointPolicy {
     /// Name look-up, TCP and TLS handshake together.
     pub connect_timeout: Duration,
     /// How long a connection is used at most.
     pub renew_after: Option<Duration>,
     /// Whose name they find in `Host`.
     pub host: HostRule,
+}
+
+/// What all endpoints share.
+#[derive(Debug)]
+pub struct Settings {
+    /// For https endpoints.
+    pub tls: Arc<ClientConfig>,
+    /// As the flags say.
+    pub policy: EndpointPolicy,
     /// How many idle connections are kept for each endpoint.
     pub idle_connections: usize,
     /// Closes idle connections that expire; the caller waits for it.
@@ -137,8 +144,8 @@ impl Endpoint {
             pool: Arc::clone(&pool),
             resolver,
             tls,
-            connect_timeout: settings.connect_timeout,
-            renew_after: settings.renew_after,
+            connect_timeout: settings.policy.connect_timeout,
+            renew_after: settings.policy.renew_after,
         };
         let config = Agent::config_builder()
             .proxy(None)
@@ -156,7 +163,7 @@ impl Endpoint {
             agent: Agent::with_parts(config, dialler, NoResolver),
             pool,
             origin,
-            host: settings.host,
+            host: settings.policy.host,
         })
     }
 
@@ -368,9 +375,11 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             tls: crate::upstream::tls::client_config([], None).unwrap(),
-            connect_timeout: PATIENCE,
-            renew_after: None,
-            host: HostRule::Endpoint,
+            policy: EndpointPolicy {
+                connect_timeout: PATIENCE,
+                renew_after: None,
+                host: HostRule::Endpoint,
+            },
             idle_connections: 8,
             idle_monitor: Arc::new(ConnectionMonitor::new(MAX_IDLE)),
         }

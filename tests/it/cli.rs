@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
-use balancing_reverse_proxy::cli::PROXY;
+use balancing_reverse_proxy::config::PROXY;
 
 const PROXY_BINARY: &str = env!("CARGO_BIN_EXE_balancing-reverse-proxy");
 const DUMMY_BINARY: &str = env!("CARGO_BIN_EXE_dummy-http-server");
@@ -36,36 +36,40 @@ fn moment(words: &[&str]) -> Output {
 }
 
 #[test]
-fn a_bad_command_line_is_one_line_and_the_usage_on_stderr() {
+fn a_bad_command_line_is_one_line_on_stderr_and_one_that_leads_to_the_usage() {
     for (words, line) in [
         (
-            &[][..],
+            &["-fanout"][..],
             "-endpoints is missing (write -endpoints http://one.example,http://two.example)",
         ),
         (
-            &["-fanout"],
-            "-endpoints is missing (write -endpoints http://one.example,http://two.example)",
-        ),
-        (
-            &["-e", "http://a", "stray"],
+            &["-a", ":0", "stray"],
             "stray argument \"stray\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
+        ),
+        (
+            &["-endpoints", "http://a", "http://b"],
+            "stray argument \"http://b\" (the URLS of -endpoints are separated by commas, \
+                 without blanks)",
+        ),
+        (
+            &["-endpoints", "http://a, http://b", "-fanout", "yes"],
+            "stray argument \"yes\" (-fanout stands alone: write -fanout=true or -fanout=false)",
+        ),
+        (
+            &["-endpoints", "localhost:8000"],
+            "-endpoints: \"localhost:8000\" has no scheme (write \"http://localhost:8000\")",
         ),
         (
             &["-e", "http://a", "--", "x"],
             "stray argument \"x\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
         ),
         (
-            &["-e=http://a", ""],
+            &["-f", "-a=:0", ""],
             "stray argument \"\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
         ),
-        (
-            &["-bogus"],
-            "unknown flag -bogus (the usage below lists them all)",
-        ),
-        (
-            &["-bo\ngus"],
-            "unknown flag -bo\\ngus (the usage below lists them all)",
-        ),
+        (&["-fan-out"], "unknown flag -fan-out (similar: -fanout)"),
+        (&["-bogus"], "unknown flag -bogus"),
+        (&["-bo\ngus"], "unknown flag -bo\\ngus"),
         (
             &["-log=x"],
             "-log is ambiguous, it may be any of -log-prefix, -log-file, -log-date, -log-time, \
@@ -131,14 +135,14 @@ fn a_bad_command_line_is_one_line_and_the_usage_on_stderr() {
     }
 }
 
-/// That the proxy says this and its usage on stderr, and nothing else.
+/// That the proxy says this and how to get its usage on stderr, and nothing else.
 #[track_caller]
 fn refused(words: &[&str], line: &str) {
     let output = run(PROXY_BINARY, words);
-    let expected = format!("{line}\n\n{}", PROXY.usage());
+    let expected = format!("{line}\nrun 'balancing-reverse-proxy -help' for the usage\n");
     assert_eq!(text(&output.stderr), expected, "{words:?}");
     assert_eq!(text(&output.stdout), "", "{words:?}");
-    assert_eq!(output.status.code(), Some(1), "{words:?}");
+    assert_eq!(output.status.code(), Some(2), "{words:?}");
 }
 
 #[test]
@@ -165,7 +169,8 @@ fn a_complaint_about_any_word_hides_passwords() {
         ),
         (
             &["-e", "http://a", "http://me:sec", "ret@a"],
-            "stray argument \"http://***\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
+            "stray argument \"http://***\" (the URLS of -endpoints are separated by commas, \
+                 without blanks)",
         ),
         (
             &["-fanout=http://me:secret@a"],
@@ -175,10 +180,7 @@ fn a_complaint_about_any_word_hides_passwords() {
             &["-=http://me:secret@a"],
             "\"-=http://***@a\" is not a flag (write -NAME VALUE or -NAME=VALUE)",
         ),
-        (
-            &["-xhttp://me:secret@a"],
-            "unknown flag -xhttp://***@a (the usage below lists them all)",
-        ),
+        (&["-xhttp://me:secret@a"], "unknown flag -xhttp://***@a"),
         (
             &["-e=http://a", "-a=http://me:secret@a"],
             "-address: \"http://***@a\" has neither a host name nor an address \
@@ -209,7 +211,45 @@ fn a_word_that_is_not_utf8_is_refused() {
         text(&output.stderr).starts_with("argument \"-e=http://\\xFF\" is not valid UTF-8\n"),
         "{output:?}"
     );
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn no_arguments_at_all_are_answered_by_the_usage_on_stderr() {
+    let output = run(PROXY_BINARY, [""; 0]);
+    assert_eq!(text(&output.stderr), PROXY.usage());
+    assert_eq!(text(&output.stdout), "");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_last_value_of_a_flag_counts_and_the_log_names_the_repeated_flags() {
+    let output = run(
+        PROXY_BINARY,
+        [
+            "-e=http://localhost:9/first",
+            "-a=127.0.0.1:0",
+            "-s=10ms",
+            "--endpoints",
+            "http://localhost:9/second",
+            "-f=false",
+            "-e=http://localhost:9/last",
+            "-fanout",
+            "-log-prefix=",
+            "-log-date=false",
+            "-log-time=false",
+        ],
+    );
+    let expected = "given more than once, the last value counts: -endpoints, -fanout\n\
+                    configuring endpoint 0: \"http://localhost:9/last\"\n\
+                    starting on: ";
+    assert!(text(&output.stdout).starts_with(expected), "{output:?}");
+    assert_eq!(output.status.code(), Some(0));
+    // Checked although it does not count.
+    refused(
+        &["-e=http://a", "-workers=0", "-workers=1"],
+        "-workers: \"0\" is not a number from 1 to 65536",
+    );
 }
 
 #[test]
@@ -230,7 +270,12 @@ fn help_is_the_usage_on_stdout() {
 
 #[test]
 fn version_is_printed_whatever_else_is_given() {
-    for words in [&["-version"][..], &["-v"], &["-version", "-t=nonsense"]] {
+    for words in [
+        &["-version"][..],
+        &["-v"],
+        &["-version", "-t=nonsense"],
+        &["-bogus", "--version"],
+    ] {
         let output = run(PROXY_BINARY, words);
         assert_eq!(text(&output.stdout), "balancing-reverse-proxy 0.1.0\n");
         assert_eq!(text(&output.stderr), "", "{words:?}");
@@ -336,8 +381,13 @@ fn a_closed_stdout_is_survived() {
 fn the_dummy_server_has_the_same_command_line() {
     for (words, line) in [
         (
-            &["-bogus"][..],
-            "unknown flag -bogus (the usage below lists them all)",
+            &["-delay-response"][..],
+            "unknown flag -delay-response (similar: -delay-responding)",
+        ),
+        (
+            &["-d", "yes"],
+            "stray argument \"yes\" (-delay-responding stands alone: write \
+          -delay-responding=true or -delay-responding=false)",
         ),
         (
             &["-d=maybe"],
@@ -349,9 +399,9 @@ fn the_dummy_server_has_the_same_command_line() {
         ),
     ] {
         let output = run(DUMMY_BINARY, words);
-        assert_eq!(text(&output.stderr).lines().next(), Some(line));
-        assert!(text(&output.stderr).contains("\nUsage: dummy-http-server "));
-        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        let expected = format!("{line}\nrun 'dummy-http-server -help' for the usage\n");
+        assert_eq!(text(&output.stderr), expected, "{words:?}");
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
     }
     let help = run(DUMMY_BINARY, ["-h"]);
     assert!(text(&help.stdout).contains("\nUsage: dummy-http-server [FLAGS]\n"));

@@ -199,7 +199,7 @@ fn a_flag_it_does_not_know_is_an_error() {
         .args(["-nonsense", "-stop-after", "1s"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("nonsense"), "{error}");
 }

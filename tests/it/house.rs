@@ -14,59 +14,33 @@ use std::{
 };
 
 /// A folder, or a file at the top of `src`, and what it may import.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 11] = [
     ("util", &[]),
-    ("go_duration", &[]),
-    ("endpoint_url", &[]),
-    ("ready_file", &[]),
-    ("http", &["endpoint_url", "util"]),
+    ("http", &["util"]),
     ("logging", &["util"]),
-    (
-        "upstream",
-        &["endpoint_url", "go_duration", "http", "logging", "util"],
-    ),
-    (
-        "downstream",
-        &["endpoint_url", "go_duration", "http", "logging", "util"],
-    ),
-    (
-        "dispatch",
-        &["go_duration", "http", "logging", "upstream", "util"],
-    ),
+    ("upstream", &["http", "logging", "util"]),
+    ("downstream", &["http", "logging", "util"]),
+    ("dispatch", &["http", "logging", "upstream", "util"]),
     (
         "proxy",
         &[
             "dispatch",
             "downstream",
-            "go_duration",
             "http",
             "logging",
             "upstream",
             "util",
         ],
     ),
+    // It knows no program's flags.
+    ("cli", &["http", "util"]),
     // The flags know the types that they fill.
-    (
-        "cli",
-        &[
-            "dispatch",
-            "downstream",
-            "endpoint_url",
-            "go_duration",
-            "http",
-            "logging",
-            "upstream",
-            "util",
-        ],
-    ),
     (
         "config",
         &[
             "cli",
             "dispatch",
             "downstream",
-            "endpoint_url",
-            "go_duration",
             "http",
             "logging",
             "upstream",
@@ -80,28 +54,15 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "config",
             "dispatch",
             "downstream",
-            "endpoint_url",
-            "go_duration",
             "http",
             "logging",
             "proxy",
-            "ready_file",
             "upstream",
             "util",
         ],
     ),
     // The dummy server stands on the same front.
-    (
-        "bin",
-        &[
-            "cli",
-            "downstream",
-            "go_duration",
-            "http",
-            "logging",
-            "util",
-        ],
-    ),
+    ("bin", &["cli", "downstream", "http", "logging", "util"]),
 ];
 
 /// A library, and the folders that may name it.
@@ -110,7 +71,7 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
     ("ureq", &["upstream"]),
     ("rustls", &["upstream"]),
     ("webpki_roots", &["upstream"]),
-    ("argh", &["cli", "main", "bin"]),
+    ("argh", &["cli"]),
     ("simplelog", &["logging"]),
     ("time", &["logging"]),
     ("signal_hook", &["main"]),
@@ -152,18 +113,9 @@ const MOST_CODE_LINES: usize = 400;
 const MOST_LINES_OF_A_FUNCTION: usize = 80;
 
 /// What does not keep the rules yet, as it is reported.
-const REMAINING: [&str; 11] = [
-    "cli -> config -> cli",
-    "cli may not import config",
-    "cli.rs has 1323 lines",
-    "cli.rs has 751 lines of code",
-    "cli.rs: refuses_bad_values_with_flag_value_and_remedy has 99 lines",
-    "config.rs has 810 lines",
-    "dispatch may not import config",
-    "endpoint_url may not name rustls",
-    "endpoint_url.rs has 740 lines",
-    "main.rs: run has 84 lines",
-    "proxy may not import config",
+const REMAINING: [&str; 2] = [
+    "http/endpoint_url.rs has 823 lines",
+    "http/endpoint_url.rs has 421 lines of code",
 ];
 
 #[test]

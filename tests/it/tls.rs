@@ -154,7 +154,7 @@ fn a_ca_file_that_is_no_use_is_refused_at_start() {
             .unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         let first = error.lines().next().unwrap_or_default();
-        assert_eq!(output.status.code(), Some(1), "{file:?}: {error}");
+        assert_eq!(output.status.code(), Some(2), "{file:?}: {error}");
         assert!(first.contains("-ca-file"), "{first}");
         assert!(first.contains(file.to_str().unwrap()), "{first}");
     }

@@ -135,6 +135,10 @@ impl Source {
         let mut imports = BTreeSet::new();
         for path in self.paths() {
             let parts: Vec<_> = path.split("::").collect();
+            // Neither `pub(super)` nor `mod name` is an import.
+            if parts.len() == 1 {
+                continue;
+            }
             let is_child = |part: &str| {
                 let child = format!("{}/{part}", self.module);
                 sources.iter().any(|source| source.module == child)

@@ -1,0 +1,33 @@
+//! Flags: which endpoints there are, and where clients find the proxy.
+
+use crate::cli::{Flag, Group, Problem, Takes, put};
+use crate::config::options::Options;
+use crate::http::endpoint_url::parse_list;
+
+pub(super) const GROUP: Group<Options> = Group {
+    title: "Addresses",
+    flags: &[
+        Flag {
+            name: "-endpoints",
+            takes: Takes::List("URLS"),
+            default: "",
+            help: "base URLs of the endpoints, separated by commas: http or https, with an \
+                   optional path and query (required)",
+            set: |options, text| {
+                let urls = parse_list(text).map_err(Problem::part);
+                put(&mut options.config.endpoints, urls)
+            },
+        },
+        Flag {
+            name: "-address",
+            takes: Takes::Value("ADDRESS"),
+            default: ":8080",
+            help: "where to listen: :PORT is every interface, IPv4 and IPv6; HOST:PORT or \
+                   [::1]:PORT is one; port 0 takes a free one",
+            set: |options, text| {
+                let address = text.parse().map_err(Problem::part);
+                put(&mut options.config.address, address)
+            },
+        },
+    ],
+};

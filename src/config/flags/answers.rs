@@ -1,0 +1,54 @@
+//! Flags: which answers are usable, and what the client gets when none is.
+
+use crate::cli::{Flag, Group, Problem, Takes, put, values};
+use crate::config::options::Options;
+use crate::dispatch::policy::OnExhausted;
+
+pub(super) const GROUP: Group<Options> = Group {
+    title: "Answers",
+    flags: &[
+        Flag {
+            name: "-terminal-responses",
+            takes: Takes::List("STATUSES"),
+            default: "100,200,300,400",
+            help: "which statuses are usable: a round hundred is its whole class, a range such \
+                   as 404-404 or 200-299 is exact",
+            set: |options, text| {
+                let statuses = text.parse().map_err(Problem::part);
+                put(&mut options.config.policy.terminal, statuses)
+            },
+        },
+        Flag {
+            name: "-commit-after",
+            takes: Takes::Value("SIZE"),
+            default: "64KiB",
+            help: "an answer of known length up to this is read whole before the client gets \
+                   any of it, so that the next endpoint is asked if it breaks off; 0: none",
+            set: |options, text| put(&mut options.config.policy.commit_after, values::size(text)),
+        },
+        Flag {
+            name: "-on-exhausted",
+            takes: Takes::Value("ANSWER"),
+            default: "500",
+            help: "what the client gets when no answer is usable: 500; gateway: 502, 503 or \
+                   504; best: the best answer that there was, else as gateway",
+            set: |options, text| {
+                let choices = [
+                    ("500", OnExhausted::Status500),
+                    ("gateway", OnExhausted::Gateway),
+                    ("best", OnExhausted::Best),
+                ];
+                let answer = values::one_of(text, "an answer", &choices);
+                put(&mut options.config.policy.on_exhausted, answer)
+            },
+        },
+        Flag {
+            name: "-proxy-status",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "say in a Proxy-Status header which endpoint has answered, and what became \
+                   of the others",
+            set: |options, text| put(&mut options.config.proxy_status, values::boolean(text)),
+        },
+    ],
+};

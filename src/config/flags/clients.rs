@@ -1,0 +1,102 @@
+//! Flags: what clients may take.
+
+use crate::cli::{Flag, Group, Problem, Takes, put, values};
+use crate::config::options::Options;
+
+/// The most requests at once that may be asked for: each one has a thread.
+const MAX_WORKERS: usize = 65_536;
+
+pub(super) const GROUP: Group<Options> = Group {
+    title: "Clients",
+    flags: &[
+        Flag {
+            name: "-max-body",
+            takes: Takes::Value("SIZE"),
+            default: "100MiB",
+            help: "largest request body that is accepted, in bytes or with KiB, MiB or GiB",
+            set: |options, text| put(&mut options.config.limits.max_body, values::size(text)),
+        },
+        Flag {
+            name: "-max-header",
+            takes: Takes::Value("SIZE"),
+            default: "64KiB",
+            help: "largest request head that is accepted",
+            set: |options, text| {
+                let size = match values::size(text) {
+                    Ok(0) => Err(Problem::whole(
+                        "is no size for a request head (write 64KiB)",
+                    )),
+                    size => size,
+                };
+                put(&mut options.config.limits.max_header, size)
+            },
+        },
+        Flag {
+            name: "-max-connections",
+            takes: Takes::Value("NUMBER"),
+            default: "1000",
+            help: "how many clients may be connected; a further one takes the place of one that \
+                   waits or crawls, or is answered 503",
+            set: |options, text| {
+                let connections = values::number_from(text, 1, "");
+                put(&mut options.config.limits.max_connections, connections)
+            },
+        },
+        Flag {
+            name: "-workers",
+            takes: Takes::Value("NUMBER"),
+            default: "",
+            help: "how many requests are worked on at once; a further one is answered 503 \
+                   (default: as many as -max-connections)",
+            set: |options, text| {
+                let workers = values::number_between(text, 1, MAX_WORKERS, "");
+                put(&mut options.workers, workers.map(Some))
+            },
+        },
+        Flag {
+            name: "-idle-timeout",
+            takes: Takes::Value("DURATION"),
+            default: "60s",
+            help: "how long a client may stay connected between two requests",
+            set: |options, text| {
+                put(
+                    &mut options.config.limits.idle_timeout,
+                    values::timeout(text),
+                )
+            },
+        },
+        Flag {
+            name: "-header-timeout",
+            takes: Takes::Value("DURATION"),
+            default: "10s",
+            help: "how long a request head may take from its first byte to its end",
+            set: |options, text| {
+                put(
+                    &mut options.config.limits.header_timeout,
+                    values::timeout(text),
+                )
+            },
+        },
+        Flag {
+            name: "-client-timeout",
+            takes: Takes::Value("DURATION"),
+            default: "30s",
+            help: "how long a client may make no progress in sending a body or taking an \
+                   answer; less than 240 bytes a second is none",
+            set: |options, text| {
+                put(
+                    &mut options.config.limits.client_timeout,
+                    values::timeout(text),
+                )
+            },
+        },
+        Flag {
+            name: "-half-close",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "answer clients that have closed their sending side (nc -N, socat); without \
+                   it they count as gone",
+            set: |options, text| put(&mut options.config.limits.half_close, values::boolean(text)),
+        },
+    ],
+};

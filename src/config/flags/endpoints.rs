@@ -1,0 +1,73 @@
+//! Flags: connections and requests to endpoints.
+
+use crate::cli::{Flag, Group, Takes, put, values};
+use crate::config::options::Options;
+use crate::http::forward::HostRule;
+
+pub(super) const GROUP: Group<Options> = Group {
+    title: "Connections and requests to endpoints",
+    flags: &[
+        Flag {
+            name: "-connect-timeout",
+            takes: Takes::Value("DURATION"),
+            default: "3s",
+            help: "how long connecting to an endpoint may take",
+            set: |options, text| {
+                put(
+                    &mut options.config.upstream.connect_timeout,
+                    values::timeout(text),
+                )
+            },
+        },
+        Flag {
+            name: "-renew-after",
+            takes: Takes::Value("DURATION"),
+            default: "1m",
+            help: "use a connection to an endpoint for no longer than this, so that a name that \
+                   has moved is followed; 0: never renew",
+            set: |options, text| {
+                let after = values::positive_duration(text);
+                put(&mut options.config.upstream.renew_after, after)
+            },
+        },
+        Flag {
+            name: "-keep-host",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "send the client's Host instead of the endpoint's",
+            set: |options, text| {
+                let host = values::boolean(text).map(|keep| {
+                    if keep {
+                        HostRule::Client
+                    } else {
+                        HostRule::Endpoint
+                    }
+                });
+                put(&mut options.config.upstream.host, host)
+            },
+        },
+        Flag {
+            name: "-ca-file",
+            takes: Takes::Value("FILE"),
+            default: "",
+            help: "PEM file with certificates to trust for https endpoints, besides the \
+                   built-in ones",
+            set: |options, text| put(&mut options.ca_file, values::optional_path(text)),
+        },
+        Flag {
+            name: "-client-cert",
+            takes: Takes::Value("FILE"),
+            default: "",
+            help: "PEM file with the certificate, and those that lead to its authority, for \
+                   https endpoints that ask for one; needs -client-key",
+            set: |options, text| put(&mut options.client_cert, values::optional_path(text)),
+        },
+        Flag {
+            name: "-client-key",
+            takes: Takes::Value("FILE"),
+            default: "",
+            help: "PEM file with the private key of -client-cert; may be the same file",
+            set: |options, text| put(&mut options.client_key, values::optional_path(text)),
+        },
+    ],
+};

@@ -1,0 +1,62 @@
+//! Flags: where log lines go and what they begin with.
+
+use crate::cli::{Flag, Group, Takes, put, values};
+use crate::config::options::Options;
+use crate::logging::LogDestination;
+
+pub(super) const GROUP: Group<Options> = Group {
+    title: "Log",
+    flags: &[
+        Flag {
+            name: "-log-prefix",
+            takes: Takes::Value("TEXT"),
+            default: "balancing-reverse-proxy",
+            help: "first word of each log line; empty for none",
+            set: |options, text| put(&mut options.config.log.prefix, Ok(text.to_owned())),
+        },
+        Flag {
+            name: "-log-file",
+            takes: Takes::Value("FILE"),
+            default: "stdout",
+            help: "where the log goes: stdout, stderr, or a file that is appended to and \
+                   reopened on SIGHUP",
+            set: |options, text| {
+                options.config.log.destination = match text {
+                    "" | "stdout" => LogDestination::Stdout,
+                    "stderr" => LogDestination::Stderr,
+                    path => LogDestination::File(path.into()),
+                };
+                Ok(())
+            },
+        },
+        Flag {
+            name: "-log-date",
+            takes: Takes::Boolean,
+            default: "true",
+            help: "put the date in front of each log line",
+            set: |options, text| put(&mut options.config.log.date, values::boolean(text)),
+        },
+        Flag {
+            name: "-log-time",
+            takes: Takes::Boolean,
+            default: "true",
+            help: "put the time in front of each log line",
+            set: |options, text| put(&mut options.config.log.time, values::boolean(text)),
+        },
+        Flag {
+            name: "-log-msec",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "put the time with microseconds in front of each log line, even with \
+                   -log-time=false",
+            set: |options, text| put(&mut options.config.log.microseconds, values::boolean(text)),
+        },
+        Flag {
+            name: "-log-utc",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "date and time in UTC instead of local time",
+            set: |options, text| put(&mut options.config.log.utc, values::boolean(text)),
+        },
+    ],
+};

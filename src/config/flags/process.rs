@@ -1,0 +1,51 @@
+//! Flags: start and end of the process.
+
+use crate::cli::{Flag, Group, Takes, put, values};
+use crate::config::options::Options;
+
+pub(super) const GROUP: Group<Options> = Group {
+    title: "Start and stop",
+    flags: &[
+        Flag {
+            name: "-ready-file",
+            takes: Takes::Value("FILE"),
+            default: "",
+            help: "file that gets the bound address once connections are accepted, and is \
+                   removed at the end",
+            set: |options, text| put(&mut options.config.ready_file, values::optional_path(text)),
+        },
+        Flag {
+            name: "-stop-after",
+            takes: Takes::Value("DURATION"),
+            default: "0",
+            help: "stop after this long; zero or negative: never",
+            set: |options, text| {
+                put(
+                    &mut options.config.stop_after,
+                    values::positive_duration(text),
+                )
+            },
+        },
+        Flag {
+            name: "-drain",
+            takes: Takes::Value("DURATION"),
+            default: "10s",
+            help: "how long requests in flight may take to end once it is time to stop",
+            set: |options, text| {
+                let remedy = "(write 5s, 300ms, 1m30s, or 0 for no waiting)";
+                put(
+                    &mut options.config.drain,
+                    values::duration_or_zero(text, remedy),
+                )
+            },
+        },
+        Flag {
+            name: "-version",
+            takes: Takes::Nothing,
+            default: "",
+            help: "print the version and exit",
+            set: |options, _| put(&mut options.version, Ok(true)),
+        },
+        Flag::HELP,
+    ],
+};

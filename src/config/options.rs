@@ -1,0 +1,174 @@
+//! What the flags fill, and what they mean together.
+//!
+//! The only files that are read are those with certificates and a key.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dispatch::policy::{CooldownConfig, HedgeAfter, Hedging, Mode, Policy};
+use crate::downstream::limits::Limits;
+use crate::downstream::listen::ListenAddress;
+use crate::http::endpoint_url::{EndpointUrl, masked};
+use crate::logging::LogConfig;
+use crate::upstream::endpoint::EndpointPolicy;
+use crate::upstream::pem::{self, PemFileError};
+
+/// Everything the proxy needs to know.
+#[derive(Debug, Default)]
+pub struct Config {
+    /// The endpoints in their order; at least one.
+    pub endpoints: Vec<EndpointUrl>,
+    /// Where to listen.
+    pub address: ListenAddress,
+    /// How requests are put to endpoints.
+    pub policy: Policy,
+    /// How endpoints are connected to.
+    pub upstream: EndpointPolicy,
+    /// Certificates to trust for https endpoints, besides the built-in ones. Each one has
+    /// been accepted by [`pem::roots`].
+    pub roots: Vec<pem::Certificate>,
+    /// What https endpoints are shown that ask for a certificate: a chain and its key.
+    pub identity: Option<Arc<pem::Identity>>,
+    /// What clients may take.
+    pub limits: Limits,
+    /// Every answer gets a `Proxy-Status`.
+    pub proxy_status: bool,
+    /// Where log lines go and what they begin with.
+    pub log: LogConfig,
+    /// The file that gets the bound address once connections are accepted.
+    pub ready_file: Option<PathBuf>,
+    /// How long to serve; `None`: until a signal.
+    pub stop_after: Option<Duration>,
+    /// How long requests in flight may take to end once it is time to stop.
+    pub drain: Duration,
+}
+
+/// What the flags say, each for itself.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The version is asked for, and nothing else.
+    pub version: bool,
+    /// What needs no second flag to be understood.
+    pub(super) config: Config,
+    pub(super) fanout: bool,
+    pub(super) hedging: Hedging,
+    pub(super) max_fails: u32,
+    pub(super) cooldown: Duration,
+    pub(super) workers: Option<usize>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) client_cert: Option<PathBuf>,
+    pub(super) client_key: Option<PathBuf>,
+}
+
+impl Options {
+    /// Checks what the flags mean together, and reads the files that they name.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn finish(self) -> Result<Config, ConfigError> {
+        let mut config = self.config;
+        if config.endpoints.is_empty() {
+            return Err(ConfigError::NoEndpoints);
+        }
+        config.policy.mode = mode(self.fanout, self.hedging)?;
+        config.policy.cooldown = NonZeroU32::new(self.max_fails).map(|max_fails| CooldownConfig {
+            max_fails,
+            length: self.cooldown,
+        });
+        config.limits.workers = self.workers.unwrap_or(config.limits.max_connections);
+        if let Some(path) = self.ca_file {
+            config.roots = pem::roots(&path).map_err(pem_file("-ca-file", path))?;
+        }
+        config.identity = identity(self.client_cert, self.client_key)?;
+        Ok(config)
+    }
+}
+
+fn mode(fanout: bool, hedging: Hedging) -> Result<Mode, ConfigError> {
+    match (fanout, hedging.after) {
+        (false, HedgeAfter::Never) => Ok(Mode::Serial),
+        (true, HedgeAfter::Never) => Ok(Mode::Fanout),
+        (true, _) => Err(ConfigError::HedgedFanout),
+        (false, _) => Ok(Mode::Hedged(hedging)),
+    }
+}
+
+/// Wraps the error of a file that a flag names.
+fn pem_file(flag: &'static str, path: PathBuf) -> impl FnOnce(PemFileError) -> ConfigError {
+    move |reason| ConfigError::PemFile { flag, path, reason }
+}
+
+fn identity(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<Arc<pem::Identity>>, ConfigError> {
+    let (certificate, key) = match (certificate, key) {
+        (None, None) => return Ok(None),
+        (Some(_), None) => return Err(ConfigError::NoClientKey),
+        (None, Some(_)) => return Err(ConfigError::NoClientCert),
+        (Some(certificate), Some(key)) => (certificate, key),
+    };
+    let chain = pem::chain(&certificate).map_err(pem_file("-client-cert", certificate))?;
+    pem::private_key(&key)
+        .and_then(|key| pem::identity(chain, key))
+        .map(Some)
+        .map_err(pem_file("-client-key", key))
+}
+
+/// Flags that do not fit together, or that name a file that cannot be used; prints as one line
+/// that names the flag.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// `-endpoints` was not given.
+    NoEndpoints,
+    /// A file with certificates or a key cannot be used.
+    PemFile {
+        /// The flag that names it.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: PemFileError,
+    },
+    /// `-client-cert` was given, `-client-key` was not.
+    NoClientKey,
+    /// `-client-key` was given, `-client-cert` was not.
+    NoClientCert,
+    /// `-hedge-after` and `-fanout` together.
+    HedgedFanout,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEndpoints => f.write_str(
+                "-endpoints is missing (write -endpoints http://one.example,http://two.example)",
+            ),
+            Self::PemFile { flag, path, reason } => {
+                let path = path.to_string_lossy();
+                // A path may have an `@` in it; a URL that stands here by mistake is masked.
+                let path = if path.contains("://") {
+                    masked(&path).into()
+                } else {
+                    path
+                };
+                write!(f, "{flag}: {path:?} {reason}")
+            }
+            Self::NoClientKey => f.write_str(
+                "-client-key is missing (-client-cert needs it; the file may be the same)",
+            ),
+            Self::NoClientCert => f.write_str(
+                "-client-cert is missing (-client-key needs it; the file may be the same)",
+            ),
+            Self::HedgedFanout => f.write_str(
+                "-hedge-after and -fanout exclude each other (fan-out asks all endpoints at \
+                 once, so nothing is left to be hedged)",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
