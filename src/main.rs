@@ -21,18 +21,21 @@ use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen;
 use balancing_reverse_proxy::downstream::server::Server;
 use balancing_reverse_proxy::link_seam;
-use balancing_reverse_proxy::logging::Logging;
+use balancing_reverse_proxy::logging::{LogDestination, Logging};
 use balancing_reverse_proxy::proxy::handler::Proxy;
 use balancing_reverse_proxy::upstream::endpoint::{
     ConnectionMonitor, Endpoint, MAX_IDLE, Settings,
 };
 use balancing_reverse_proxy::upstream::tls;
+use balancing_reverse_proxy::util::body::check_storage;
 use balancing_reverse_proxy::util::go_duration::GoDuration;
 use balancing_reverse_proxy::util::io_error::describe;
+use balancing_reverse_proxy::util::poll::poll_until;
 use balancing_reverse_proxy::util::ready_file::ReadyFile;
 use balancing_reverse_proxy::util::thread_pool::ThreadPool;
 use crossbeam_channel::{Receiver, after, at, bounded, never, select};
 use log::{error, info};
+use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
@@ -101,6 +104,7 @@ fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     }));
     // A connection to each endpoint, in use or idle, and a file for the body.
     let limits = descriptors::fit(config.limits, config.endpoints.len() + 1);
+    check_storage();
     return_large_pieces();
     let stop_signals = handle_signals(logging)
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
@@ -134,49 +138,64 @@ fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     });
     let ready_file = ready_file.transpose()?;
 
-    let time_is_up = config.stop_after.map_or_else(never, after);
-    let mut expiry = never();
-    let farewell = loop {
-        select! {
-            recv(stop_signals) -> signal => {
-                let signal = signal.ok().and_then(signal_name).unwrap_or("a signal");
-                info!("stopping {} on {signal}", PROXY.name);
-                break None;
-            }
-            recv(time_is_up) -> _ => {
-                let span = GoDuration::from(config.stop_after.unwrap_or_default());
-                let line = format!("stopping {} after {span}", PROXY.name);
-                break Some(say_goodbye(logging, line));
-            }
-            recv(idle_monitor.began()) -> _ => expiry = after(idle_monitor.max_idle()),
-            recv(expiry) -> _ => {
-                expiry = idle_monitor.close_expired(Instant::now()).map_or_else(never, at);
-            }
+    match wait(&stop_signals, config.stop_after, &idle_monitor) {
+        Stop::Signal(signal) => info!("stopping {} on {signal}", PROXY.name),
+        Stop::After(span) => {
+            let span = GoDuration::from(span);
+            let line = format!("stopping {} after {span}", PROXY.name);
+            announce(logging, &config.log.destination, &line);
         }
-    };
+    }
     drop(ready_file);
     if !server.stop(config.drain) {
         let drain = GoDuration::from(config.drain);
         info!("some requests have not ended within {drain} (-drain)");
     }
-    if let Some(said) = farewell {
-        let _ = said.recv_timeout(LOG_FLUSH);
-    }
     Ok(())
 }
 
-/// Prints a line behind what has been logged so far. A pipe that is not read must not keep
-/// the proxy from stopping: so it is not waited for here.
-fn say_goodbye(logging: &Logging, line: String) -> Receiver<()> {
-    let (said, is_said) = bounded(1);
-    let logging = logging.clone();
-    // Where there is no thread to be had, there is no line.
-    let _ = thread::Builder::new().spawn(move || {
-        let _ = logging.flush(LOG_FLUSH);
-        let _ = writeln!(io::stdout(), "{line}");
-        let _ = said.send(());
-    });
-    is_said
+/// Why the proxy stops.
+enum Stop {
+    Signal(&'static str),
+    After(Duration),
+}
+
+/// Waits until it is time to stop, and closes idle connections to endpoints meanwhile.
+fn wait(
+    stop_signals: &Receiver<i32>,
+    stop_after: Option<Duration>,
+    idle_monitor: &ConnectionMonitor,
+) -> Stop {
+    let time_is_up = stop_after.map_or_else(never, after);
+    let mut expiry = never();
+    loop {
+        select! {
+            recv(stop_signals) -> signal => {
+                return Stop::Signal(signal.ok().and_then(signal_name).unwrap_or("a signal"));
+            }
+            recv(time_is_up) -> _ => return Stop::After(stop_after.unwrap_or_default()),
+            recv(idle_monitor.began()) -> _ => expiry = after(idle_monitor.max_idle()),
+            recv(expiry) -> _ => {
+                expiry = idle_monitor.close_expired(Instant::now()).map_or_else(never, at);
+            }
+        }
+    }
+}
+
+/// Prints a line on the standard output, and in the log where that is elsewhere. A standard
+/// output that is full is not waited for.
+fn announce(logging: &Logging, log: &LogDestination, line: &str) {
+    if *log == LogDestination::Stdout {
+        // Behind what has been logged.
+        logging.print(line);
+        return;
+    }
+    info!("{line}");
+    let mut stdout = io::stdout();
+    let is_writable = poll_until(&mut [PollFd::new(&stdout, PollFlags::OUT)], Instant::now());
+    if is_writable.unwrap_or(false) {
+        let _ = writeln!(stdout, "{line}");
+    }
 }
 
 fn endpoints(

@@ -22,6 +22,7 @@ use balancing_reverse_proxy::downstream::{ClientRequest, Handler, Responder};
 use balancing_reverse_proxy::http::request::Persistence;
 use balancing_reverse_proxy::link_seam;
 use balancing_reverse_proxy::logging::{LogConfig, LogDestination, Logging, escaped};
+use balancing_reverse_proxy::util::body::check_storage;
 use balancing_reverse_proxy::util::go_duration::GoDuration;
 use balancing_reverse_proxy::util::io_error::describe;
 
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         }
     };
     cli::log_repeated(&repeated);
+    check_storage();
     match serve(&options) {
         Ok(()) => {
             let _ = logging.flush(Duration::from_secs(2));

@@ -90,6 +90,11 @@ impl Logging {
         Ok(logging)
     }
 
+    /// Queues a line as it is, without prefix, date and time.
+    pub fn print(&self, line: &str) {
+        self.queue.push(format!("{line}\n").as_bytes());
+    }
+
     /// Opens the log file anew, after it has been renamed; soon, and without waiting. A
     /// failure is reported on the standard error, and the old file stays in use.
     pub fn reopen(&self) {

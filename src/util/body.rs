@@ -3,10 +3,15 @@
 //! It is kept in memory up to 1 MiB, beyond that in an unnamed temporary file. Each attempt
 //! reads it at its own pace, by position.
 
+use std::env;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+
+use log::warn;
+
+use super::io_error::describe;
 
 /// A body up to this size, in bytes, is kept in memory.
 const IN_MEMORY: usize = 1024 * 1024;
@@ -52,6 +57,20 @@ impl Body {
                 amount => Ok(amount),
             },
         }
+    }
+}
+
+/// Logs a warning if there is no room for temporary files, so that a body that does not fit
+/// into memory could not be received.
+pub fn check_storage() {
+    if let Err(error) = tempfile::tempfile().and_then(|mut file| file.write_all(&[0])) {
+        warn!(
+            "cannot write to {:?}, the folder for request bodies above {} MiB: {}: they will be \
+             refused (TMPDIR names another folder)",
+            env::temp_dir().to_string_lossy(),
+            IN_MEMORY >> 20,
+            describe(&error)
+        );
     }
 }
 

@@ -357,6 +357,46 @@ fn a_log_file_that_cannot_be_opened_is_fatal() {
 }
 
 #[test]
+fn a_folder_for_bodies_that_cannot_be_written_to_is_named_at_start() {
+    let start = |binary, words: &[&str], folder: &str| {
+        Command::new(binary)
+            .args(words)
+            .args(["-a=127.0.0.1:0", "-s=10ms"])
+            .env("TMPDIR", folder)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    };
+    let expected = |folder: &str| {
+        format!(
+            "cannot write to {folder:?}, the folder for request bodies above 1 MiB: no such file \
+             or directory: they will be refused (TMPDIR names another folder)\n"
+        )
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let there = directory.path().to_str().unwrap();
+    let missing = directory.path().join("missing");
+    let missing = missing.to_str().unwrap();
+    for (binary, words) in [
+        (
+            PROXY_BINARY,
+            &["-e=http://localhost:9", "-log-f=stderr"][..],
+        ),
+        (DUMMY_BINARY, &[]),
+    ] {
+        let output = start(binary, words, missing);
+        assert!(
+            text(&output.stderr).contains(&expected(missing)),
+            "{output:?}"
+        );
+        assert_eq!(output.status.code(), Some(0));
+        let output = start(binary, words, there);
+        assert!(!text(&output.stderr).contains("cannot write"), "{output:?}");
+    }
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
 fn a_closed_stdout_is_survived() {
     for words in [
         &["-e=http://a", "-a=127.0.0.1:0", "-s=10ms"][..],

@@ -193,7 +193,13 @@ fn it_stops_after_a_while_and_says_so() {
         assert!(begun.elapsed() >= Duration::from_millis(300));
         let out = process.out.to_the_end();
         let last = "stopping balancing-reverse-proxy after 300ms";
-        assert!(out.iter().any(|line| line == last), "{out:#?}");
+        assert_eq!(out.last().map(String::as_str), Some(last), "{out:#?}");
+        if to_file {
+            assert_eq!(out.len(), 1, "{out:#?}");
+            let log = fs::read_to_string(&file).unwrap();
+            let line = log.lines().last().unwrap();
+            assert!(line.ends_with(last) && line != last, "{log}");
+        }
     }
 }
 
