@@ -1,7 +1,19 @@
 //! A reverse HTTP proxy for flaky back ends.
 //!
-//! The binary `balancing-reverse-proxy` is a thin shell around this library; the
-//! modules are listed here in the order in which a request meets them.
+//! `main.rs` is the plot: parse, start the log, wire, wait, stop. The folders stand in the order in
+//! which first the process and then a request meets them:
+//!
+//! - [`cli`]: Go's flag syntax, values, messages; what a table of flags is
+//! - [`config`]: the proxy's flags, one entry for each, and what they mean together
+//! - [`logging`]: lines, their queue and their writer
+//! - [`downstream`]: the client's side, from the socket to a whole request, and back; `tiny_http`
+//!   is named only there
+//! - [`http`]: HTTP/1 as bytes, without I/O: parsing, framing, header rules, answers of our own
+//! - [`proxy`]: one request: dispatch, then relay or an answer of our own, then the log line
+//! - [`dispatch`]: which endpoint is asked when, and which answer is taken
+//! - [`upstream`]: the endpoint's side, from a request to the head of a response; `ureq` and
+//!   `rustls` are named only there
+//! - [`util`]: what two of the above need and neither owns
 
 pub mod cli;
 pub mod config;

@@ -64,7 +64,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-cooldown",
             takes: Takes::Value("DURATION"),
             default: "5s",
-            help: "how long it is passed over, until one request tries it",
+            help: "how long an endpoint is passed over, until one request tries it",
             set: |options, text| put(&mut options.cooldown, values::timeout(text)),
         },
         Flag {

@@ -82,7 +82,7 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("DURATION"),
             default: "30s",
             help: "how long a client may make no progress in sending a body or taking an \
-                   answer; less than 240 bytes a second is none",
+                   answer; less than 240 bytes a second counts as none",
             set: |options, text| {
                 put(
                     &mut options.config.limits.client_timeout,
