@@ -28,8 +28,8 @@ pub enum UsageError {
     Unknown {
         /// As typed, with one dash.
         typed: String,
-        /// A flag with a similar name.
-        similar: Option<&'static str>,
+        /// Flags that may have been meant.
+        similar: Vec<&'static str>,
     },
     /// The prefix of several flags.
     Ambiguous {
@@ -75,7 +75,10 @@ impl fmt::Display for UsageError {
             ),
             Self::Unknown { typed, similar } => {
                 write!(f, "unknown flag {}", masked_word(typed).escape_debug())?;
-                similar.map_or(Ok(()), |name| write!(f, " (similar: {name})"))
+                match similar.as_slice() {
+                    [] => Ok(()),
+                    names => write!(f, " (similar: {})", names.join(", ")),
+                }
             }
             Self::Ambiguous { typed, candidates } => write!(
                 f,

@@ -148,21 +148,20 @@ fn resolve<T>(program: &Program<T>, typed: &str) -> Result<&'static Flag<T>, Usa
     }
 }
 
-/// The name that a typing error has most likely made `typed` of.
-fn similar<T>(program: &Program<T>, typed: &str) -> Option<&'static str> {
+/// The name that a typing error has most likely made `typed` of, else those that contain it.
+fn similar<T>(program: &Program<T>, typed: &str) -> Vec<&'static str> {
     // One letter in three may be wrong.
     let most = typed.len() / 3;
-    program
-        .flags()
-        .map(|flag| {
-            (
-                distance(flag.name.trim_start_matches('-'), typed),
-                flag.name,
-            )
-        })
+    let names = || program.flags().map(|flag| flag.name);
+    let closest = names()
+        .map(|name| (distance(name.trim_start_matches('-'), typed), name))
         .filter(|(distance, _)| *distance <= most)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+        .min_by_key(|(distance, _)| *distance);
+    match closest {
+        Some((_, name)) => vec![name],
+        None if most == 0 => Vec::new(),
+        None => names().filter(|name| name.contains(typed)).collect(),
+    }
 }
 
 /// How many letters have to be added, removed or replaced to turn one text into the other.

@@ -67,9 +67,6 @@ fn a_bad_command_line_is_one_line_on_stderr_and_one_that_leads_to_the_usage() {
             &["-f", "-a=:0", ""],
             "stray argument \"\" (everything is a flag here: -NAME VALUE or -NAME=VALUE)",
         ),
-        (&["-fan-out"], "unknown flag -fan-out (similar: -fanout)"),
-        (&["-bogus"], "unknown flag -bogus"),
-        (&["-bo\ngus"], "unknown flag -bo\\ngus"),
         (
             &["-log=x"],
             "-log is ambiguous, it may be any of -log-prefix, -log-file, -log-date, -log-time, \
@@ -130,6 +127,25 @@ fn a_bad_command_line_is_one_line_on_stderr_and_one_that_leads_to_the_usage() {
             &["-e=https://a", "-ca-file=/no/such/file"],
             "-ca-file: \"/no/such/file\" cannot be read: no such file or directory",
         ),
+    ] {
+        refused(words, line);
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_named_with_those_that_may_have_been_meant() {
+    for (words, line) in [
+        (
+            &["-fan-out"][..],
+            "unknown flag -fan-out (similar: -fanout)",
+        ),
+        (&["-bogus"], "unknown flag -bogus"),
+        (
+            &["-e=http://a", "-timeout", "5s"],
+            "unknown flag -timeout (similar: -per-try-timeout, -request-timeout, \
+             -connect-timeout, -idle-timeout, -header-timeout, -client-timeout)",
+        ),
+        (&["-bo\ngus"], "unknown flag -bo\\ngus"),
     ] {
         refused(words, line);
     }
