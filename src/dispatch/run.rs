@@ -11,7 +11,6 @@ use super::dispatcher::Dispatcher;
 use super::order::Sequence;
 use super::policy::Policy;
 use crate::http::request::RequestHead;
-use crate::logging::escaped;
 use crate::upstream::control::{Control, Limit, RequestCancellation};
 use crate::upstream::endpoint::{Endpoint, Outgoing};
 use crate::upstream::failure::{Failure, Timeout};
@@ -244,10 +243,5 @@ pub(super) fn log_failure(endpoint: &Endpoint, failure: &Failure) {
     if *failure == Failure::Cancelled {
         return;
     }
-    info!(
-        "endpoint {}: {}: {}",
-        endpoint.index,
-        endpoint.url,
-        escaped(&failure.to_string())
-    );
+    info!("endpoint {}: {}: {}", endpoint.index, endpoint.url, failure);
 }

@@ -27,7 +27,7 @@ use super::responder::{Responder, send_all};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Rejection, ValidatedRequest};
 use crate::http::request_parser::RequestParser;
-use crate::logging::{canonical, escaped};
+use crate::logging::canonical;
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 use crate::util::poll::poll_until;
@@ -330,7 +330,7 @@ impl Session {
         info!(
             "refused a request of {}: {}",
             canonical(self.client),
-            escaped(&rejection.to_string())
+            rejection
         );
         let answer = rejected(rejection, SystemTime::now());
         let mut patience = Patience::new(LINGER);

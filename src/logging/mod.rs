@@ -9,8 +9,7 @@
 //! - Only this package's own records get through. Libraries log by the same façade.
 //! - The offset of local time is taken once, while there is a single thread; that is the
 //!   only way to read it soundly. A change to or from summer time shows after a restart.
-//! - Cost: two short locks for each line (the formatted time, the queue), a buffer of up to
-//!   1 KiB for each thread that logs, one thread, at most 4 MiB of lines.
+//! - Cost: an allocation and a short lock for each line, one thread, at most 4 MiB of lines.
 
 mod config;
 mod escape;
@@ -18,42 +17,29 @@ mod format;
 mod queue;
 mod writer;
 
-use std::cell::Cell;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{RecvTimeoutError, bounded, unbounded};
 use log::{LevelFilter, Log, Metadata, Record};
-use time::UtcOffset;
-
-use crate::util::io_error::describe;
+use simplelog::WriteLogger;
 
 pub use config::{LogConfig, LogDestination};
-use escape::OneLine;
-pub use escape::{Escaped, canonical, escaped};
-use format::Format;
-use queue::Queue;
-
-/// The crates whose records are ours.
-const TARGETS: [&str; 2] = ["balancing_reverse_proxy", "dummy_http_server"];
-
-/// How much memory a thread keeps for its next line.
-const KEPT_BYTES: usize = 1 << 10;
-
-thread_local! {
-    /// The line that the thread is formatting. Empty, but for its memory, in between.
-    static LINE: Cell<String> = const { Cell::new(String::new()) };
-}
+use escape::one_line;
+pub use escape::{canonical, escaped};
+use queue::{Item, Queue};
 
 /// A handle on the running log, and the logger that the `log` macros call. Clones are the
 /// same log.
 #[derive(Clone)]
 pub struct Logging {
-    queue: Arc<Queue>,
-    format: Arc<Format>,
+    simplelog: Arc<WriteLogger<Queue>>,
+    queue: Queue,
     has_file: bool,
 }
 
@@ -63,11 +49,7 @@ impl Logging {
     ///
     /// To be called before any thread is started: see the offset of local time above.
     pub fn start(config: &LogConfig) -> io::Result<Self> {
-        let file = writer::open(&config.destination)?;
-        let logging = Self::to(file, config).map_err(|error| {
-            let reason = describe(&error);
-            io::Error::other(format!("cannot start the log: {reason}"))
-        })?;
+        let logging = Self::to(writer::open(&config.destination)?, config)?;
         log::set_boxed_logger(Box::new(logging.clone())).map_err(io::Error::other)?;
         log::set_max_level(LevelFilter::Info);
         Ok(logging)
@@ -75,18 +57,23 @@ impl Logging {
 
     /// A log that is written to the file.
     fn to(file: File, config: &LogConfig) -> io::Result<Self> {
-        // Fails on systems without time zones, which have UTC.
-        let local = UtcOffset::current_local_offset().ok();
-        let offset = local.filter(|_| !config.utc).unwrap_or(UtcOffset::UTC);
-        let logging = Self {
-            queue: Arc::default(),
-            format: Arc::new(Format::new(config, offset)),
-            has_file: matches!(config.destination, LogDestination::File(_)),
+        let (items, received) = unbounded();
+        let queue = Queue {
+            items,
+            bytes: Arc::default(),
+            dropped: Arc::default(),
+            line: Vec::new(),
         };
-        let (log, destination) = (logging.clone(), config.destination.clone());
+        let (config, destination) = (format::simplelog(config), config.destination.clone());
+        let logging = Self {
+            simplelog: WriteLogger::new(LevelFilter::Info, config, queue.clone()).into(),
+            queue,
+            has_file: matches!(destination, LogDestination::File(_)),
+        };
+        let log = logging.clone();
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || writer::run(&log.queue, &log.format, file, &destination))?;
+            .spawn(move || writer::run((&log.queue, &received), &destination, file, &log))?;
         Ok(logging)
     }
 
@@ -98,28 +85,28 @@ impl Logging {
     /// Opens the log file anew, after it has been renamed; soon, and without waiting. A
     /// failure is reported on the standard error, and the old file stays in use.
     pub fn reopen(&self) {
-        self.queue.reopen();
+        let _ = self.queue.items.send(Item::Reopen);
     }
 
     /// Waits until everything that has been logged is written, or until `timeout` has
     /// passed; says which.
     #[must_use = "what is false has not been written"]
     pub fn flush(&self, timeout: Duration) -> bool {
-        self.queue.flush(timeout)
+        let (written, is_written) = bounded(0);
+        let _ = self.queue.items.send(Item::Flush(written));
+        is_written.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// How many lines since the start had no room in the queue, or could not be written.
     #[must_use]
-    pub fn dropped_lines(&self) -> u64 {
-        self.queue.lock().dropped
+    pub fn dropped_lines(&self) -> usize {
+        self.queue.dropped.load(Ordering::SeqCst)
     }
 
     /// Reports why the process has to end: on the standard error, and in the log file if
     /// there is one. Waits at most two seconds for the log.
     pub fn fatal(&self, message: impl fmt::Display) {
-        let mut line = String::new();
-        // Fails if the message's own `Display` does.
-        let _ = write!(OneLine(&mut line), "{message}");
+        let line = one_line(message);
         let _ = writeln!(io::stderr(), "{line}");
         if self.has_file {
             log::error!("{line}");
@@ -129,23 +116,18 @@ impl Logging {
 }
 
 impl Log for Logging {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let target = metadata.target();
-        TARGETS.contains(&target.split_once("::").map_or(target, |(krate, _)| krate))
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
     }
 
+    /// The message is formatted without `simplelog`'s lock: one that is slow or panics affects no
+    /// other line.
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        // Taken out, so that a message may log while it is formatted. A thread that is
-        // ending has no buffer any more.
-        let mut line = LINE.try_with(Cell::take).unwrap_or_default();
-        self.format.append(&mut line, *record.args());
-        self.queue.push(line.as_bytes());
-        line.clear();
-        line.shrink_to(KEPT_BYTES);
-        let _ = LINE.try_with(|kept| kept.set(line));
+        let line = one_line(record.args());
+        let mut builder = Record::builder();
+        builder.target(record.target()).level(record.level());
+        self.simplelog
+            .log(&builder.args(format_args!("{line}")).build());
     }
 
     fn flush(&self) {}
@@ -160,9 +142,8 @@ mod tests {
     use std::path::Path;
     use std::time::Instant;
 
-    use log::Level;
-
-    use super::queue::{GATHER, QUEUE_BYTES};
+    use super::queue::QUEUE_BYTES;
+    use super::writer::GATHER;
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -194,41 +175,15 @@ mod tests {
     }
 
     fn say(logging: &Logging, message: impl fmt::Display) {
-        say_as(logging, "balancing_reverse_proxy", message);
+        let mut record = Record::builder();
+        record.target("balancing_reverse_proxy");
+        logging.log(&record.args(format_args!("{message}")).build());
     }
 
-    fn say_as(logging: &Logging, target: &str, message: impl fmt::Display) {
-        logging.log(
-            &Record::builder()
-                .level(Level::Info)
-                .target(target)
-                .args(format_args!("{message}"))
-                .build(),
-        );
-    }
-
-    /// The number in the report of lost lines.
-    fn lost(line: &str) -> Option<u64> {
-        let number = line.strip_suffix(" log lines could not be written and are lost");
+    /// The number in a report of lost lines.
+    fn lost(line: &str) -> Option<usize> {
+        let number = line.strip_suffix(" log lines could not be written since the start");
         number.map(|number| number.parse().unwrap())
-    }
-
-    #[test]
-    fn records_of_other_crates_do_not_show() {
-        let (logging, mut lines) = to_pipe();
-        for target in [
-            "tiny_http",
-            "ureq::run",
-            "rustls",
-            "balancing_reverse_proxyx",
-            "",
-        ] {
-            say_as(&logging, target, "no");
-        }
-        say_as(&logging, "balancing_reverse_proxy::dispatch::serial", "yes");
-        say_as(&logging, "dummy_http_server", "yes, too");
-        assert_eq!(lines.next().unwrap().unwrap(), "yes");
-        assert_eq!(lines.next().unwrap().unwrap(), "yes, too");
     }
 
     #[test]
@@ -282,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_stalled_reader_costs_lines_but_no_time() {
-        const SENT: u64 = 20_000;
+        const SENT: usize = 20_000;
         let (logging, mut lines) = to_pipe();
         let padding = "x".repeat(500);
         // The pipe fills up, then the queue, and this loop still ends.
@@ -291,20 +246,21 @@ mod tests {
         }
         assert!(!logging.flush(Duration::from_millis(1)));
 
-        // Reports of lost lines stand where the lines would be.
-        let (mut next, mut missing) = (0, 0);
-        while next < SENT {
+        // The lines that are here are in order; a report says how many are not.
+        let (mut seen, mut next, mut missing) = (0, 0, 0);
+        while seen + missing < SENT {
             let line = lines.next().unwrap().unwrap();
             if let Some(number) = lost(&line) {
-                missing += number;
-                next += number;
-            } else {
-                assert_eq!(line, format!("line {next} {padding}"));
-                next += 1;
+                missing = number;
+                continue;
             }
+            let number = line.split(' ').nth(1).unwrap().parse::<usize>().unwrap();
+            assert!(number >= next, "{number}");
+            assert_eq!(line, format!("line {number} {padding}"));
+            (seen, next) = (seen + 1, number + 1);
         }
-        assert_eq!((next, missing), (SENT, logging.dropped_lines()));
-        let kept = (SENT - missing) * 500;
+        assert_eq!((seen + missing, missing), (SENT, logging.dropped_lines()));
+        let kept = seen * 500;
         assert!(missing > 1000 && kept > QUEUE_BYTES / 2, "{missing} lost");
         assert!(logging.flush(LIMIT));
     }
@@ -360,7 +316,7 @@ mod tests {
         let mut lines: Vec<&str> = text.lines().collect();
         // The file may be opened before the third line comes, or with it.
         lines.sort_unstable();
-        let report = "2 log lines could not be written and are lost";
+        let report = "2 log lines could not be written since the start";
         assert_eq!(lines, [report, "three"]);
     }
 

@@ -117,14 +117,13 @@ impl Exchange {
                 "request {} served in {} by {}{}",
                 escaped(self.request.head.target()),
                 GoDuration::from(self.started.elapsed()),
-                escaped(&trail.winner(endpoint.index, hedged)),
-                escaped(&note)
+                trail.winner(endpoint.index, hedged),
+                note
             );
         } else {
             info!(
                 "endpoints failed to return a valid answer, returning {status} of endpoint {}{}",
-                endpoint.index,
-                escaped(&note)
+                endpoint.index, note
             );
         }
     }
