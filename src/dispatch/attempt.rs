@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::cooldown::Claim;
 use super::policy::Policy;
-use crate::upstream::control::Control;
-use crate::upstream::endpoint::{Answer, Endpoint};
+use crate::upstream::control::AttemptControl;
+use crate::upstream::endpoint::{Endpoint, Response};
 use crate::upstream::failure::Failure;
 
 /// What identifies an attempt.
@@ -23,7 +23,7 @@ pub(super) struct Mark {
 pub(super) struct Attempt {
     pub(super) mark: Mark,
     pub(super) endpoint: Arc<Endpoint>,
-    pub(super) control: Arc<Control>,
+    pub(super) control: Arc<AttemptControl>,
     /// Where failures are counted.
     pub(super) claim: Option<Claim>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Attempt {
 /// What came of an attempt.
 pub(super) struct Performed {
     /// The answer, usable or not. Of one that is not, only where it may still be wanted.
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<Response>,
     /// Why the answer is not usable.
     pub(super) failure: Option<Failure>,
     /// The endpoint may have got a part of the request.
@@ -58,7 +58,7 @@ impl Performed {
 /// An attempt that has ended.
 pub(super) struct Ended {
     pub(super) attempt: Attempt,
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<Response>,
     pub(super) failure: Option<Failure>,
     pub(super) sent: bool,
     /// How long it has taken.
@@ -80,12 +80,12 @@ impl Ended {
         self.answer.is_some() && self.failure.is_none()
     }
 
-    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+    pub(super) fn take_answer(&mut self) -> Option<Response> {
         self.answer.take()
     }
 
     /// The answer, if it is not usable and nobody wants it all the same.
-    pub(super) fn unwanted(&mut self, policy: &Policy) -> Option<Answer> {
+    pub(super) fn unwanted(&mut self, policy: &Policy) -> Option<Response> {
         if self.failure.is_some() && !policy.keeps_best() {
             self.answer.take()
         } else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::trail::Trail;
-use crate::upstream::endpoint::{Answer, Endpoint};
+use crate::upstream::endpoint::{Endpoint, Response};
 
 /// What a request has come to.
 pub struct Dispatched {
@@ -18,7 +18,7 @@ pub struct Winner {
     /// Who gave it.
     pub endpoint: Arc<Endpoint>,
     /// The answer.
-    pub answer: Answer,
+    pub answer: Response,
     /// The attempt was a hedge.
     pub hedged: bool,
     /// Its status is terminal.

@@ -31,7 +31,7 @@ use super::outcome::Dispatched;
 use super::progress::Progress;
 use super::run::Run;
 use crate::http::response::BodyLength;
-use crate::upstream::control::Control;
+use crate::upstream::control::AttemptControl;
 use crate::upstream::failure::Failure;
 use crate::util::io_error::describe;
 use crate::util::lock::lock;
@@ -121,7 +121,7 @@ enum Own {
 #[derive(Default)]
 struct Field {
     over: bool,
-    controls: Vec<Arc<Control>>,
+    controls: Vec<Arc<AttemptControl>>,
 }
 
 /// Cancels all attempts in a panic.

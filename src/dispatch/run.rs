@@ -11,8 +11,8 @@ use super::dispatcher::Dispatcher;
 use super::order::Sequence;
 use super::policy::Policy;
 use crate::http::request::RequestHead;
-use crate::upstream::control::{Control, Limit, RequestCancellation};
-use crate::upstream::endpoint::{Endpoint, Outgoing};
+use crate::upstream::control::{AttemptControl, Limit, RequestCancellation};
+use crate::upstream::endpoint::{Attempted, Endpoint, UpstreamRequest};
 use crate::upstream::failure::{Failure, Timeout};
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
@@ -72,7 +72,7 @@ impl Run {
         let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
         let request_timeout = Timeout::Request(self.policy().request_timeout);
         let limit = limit.or_before(self.deadline, request_timeout);
-        let control = Control::new(&self.cancellation, limit);
+        let control = AttemptControl::new(&self.cancellation, limit);
         Some(Attempt {
             mark: Mark {
                 endpoint: endpoint.index,
@@ -89,15 +89,15 @@ impl Run {
     pub(super) fn perform(&self, attempt: &mut Attempt) -> Performed {
         let policy = self.policy();
         let control = Arc::clone(&attempt.control);
-        let request = Outgoing {
+        let request = UpstreamRequest {
             head: &self.request.head,
             body: &self.request.body,
             session: &self.request.session,
             once: self.once,
         };
-        let (outcome, sent) = attempt.endpoint.attempt(request, &control);
+        let Attempted { result, sent } = attempt.endpoint.attempt(request, &control);
         let head_after = attempt.mark.started.elapsed();
-        let (mut answer, mut failure) = match outcome {
+        let (mut answer, mut failure) = match result {
             Ok(answer) => {
                 let status = answer.head.status;
                 let usable = policy.terminal.contains(status);

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use crate::http::forward::response_head;
 use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
-use crate::upstream::endpoint::Answer;
+use crate::upstream::endpoint::Response;
 use crate::upstream::failure::Failure;
 
 /// Bytes read from the endpoint at once.
@@ -34,7 +34,7 @@ pub enum Relayed {
 /// end of the connection, which is then the caller's to make.
 pub fn relay(
     client: &mut dyn Write,
-    mut answer: Answer,
+    mut answer: Response,
     framing: BodyFraming,
     persistence: Persistence,
 ) -> Relayed {
@@ -60,7 +60,7 @@ impl From<io::Error> for Broke {
 /// `pending` is what goes out with the next piece: at first the head.
 fn copy(
     client: &mut dyn Write,
-    answer: &mut Answer,
+    answer: &mut Response,
     mut pending: Vec<u8>,
     framing: BodyFraming,
 ) -> Result<(), Broke> {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::control::Control;
+use super::control::AttemptControl;
 use super::failure::Failure;
 use crate::http::response::{BodyLength, ResponseHead};
 use crate::util::body::Body;
@@ -16,8 +16,8 @@ use crate::util::client_session::ClientSession;
 /// What one call and its transport tell each other, past ureq.
 #[derive(Debug)]
 pub struct Call {
-    /// The attempt's reins.
-    pub control: Arc<Control>,
+    /// Deadline and cancellation of the attempt.
+    pub control: Arc<AttemptControl>,
     /// The request's head, sent in place of ureq's.
     pub head: Vec<u8>,
     /// What follows the head.

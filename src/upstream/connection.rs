@@ -1,7 +1,7 @@
 //! A connection to an endpoint, and one exchange after the other on it.
 //!
 //! - **Cancelling.** A [`Connection`] in use is registered with its attempt's
-//!   [`Control`]; it belongs to no attempt while it is in the pool.
+//!   [`AttemptControl`]; it belongs to no attempt while it is in the pool.
 //! - **A strict end.** Only an orderly end is one: a reset is an error even where the body has
 //!   no length (RFC 9112 6.3).
 //! - **Both directions at once.** ureq sends first and reads then; it is told nothing
@@ -29,7 +29,7 @@ use ureq::unversioned::transport::Buffers as _;
 use super::authentication;
 use super::call::{outside_a_call, with_call};
 use super::capture::HeadCapture;
-use super::control::Control;
+use super::control::AttemptControl;
 use super::failure::{ExchangeFault, Failure};
 use super::resolver::Resolver;
 use super::stream::{Stream, acknowledge};
@@ -46,7 +46,7 @@ pub struct Connection {
     stream: Stream,
     buffers: HeadCapture,
     /// The attempt that uses the connection; none while it is in the pool.
-    control: Option<Arc<Control>>,
+    control: Option<Arc<AttemptControl>>,
     /// It is authenticated as one client, by NTLM or Negotiate, or may be soon.
     is_private: bool,
     /// From then on it is used for no new exchange; none: it is used for ever.
@@ -96,7 +96,7 @@ impl Connection {
     /// used for no new exchange from `renew_at` on.
     pub(super) fn new(
         socket: Arc<TcpStream>,
-        control: Arc<Control>,
+        control: Arc<AttemptControl>,
         address: SocketAddr,
         renew_at: Option<Instant>,
     ) -> Self {
@@ -239,7 +239,7 @@ impl Connection {
         Ok(())
     }
 
-    fn control(&self) -> Result<&Arc<Control>, Failure> {
+    fn control(&self) -> Result<&Arc<AttemptControl>, Failure> {
         self.control.as_ref().ok_or_else(outside_a_call)
     }
 

@@ -24,7 +24,7 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector};
 
 use super::call::{Route, outside_a_call, with_call};
 use super::connection::Connection;
-use super::control::Control;
+use super::control::AttemptControl;
 use super::failure::{ConnectFault, Failure, Timeout};
 use super::resolver::Resolver;
 use super::stream::Tls;
@@ -102,7 +102,7 @@ impl EndpointConnector {
         }
     }
 
-    fn open(&self, control: &Arc<Control>, route: Route) -> Result<Connection, Failure> {
+    fn open(&self, control: &Arc<AttemptControl>, route: Route) -> Result<Connection, Failure> {
         let outer = control.limit();
         let limit = outer.or_before(
             Instant::now() + self.connect_timeout,
@@ -159,7 +159,7 @@ pub struct Dialled {
 /// Connects to whichever of `addresses` answers first.
 pub fn dial(
     addresses: &[SocketAddr],
-    control: &Control,
+    control: &AttemptControl,
     until: Instant,
     timeout: Timeout,
 ) -> Result<Dialled, Failure> {
@@ -224,7 +224,7 @@ pub fn dial(
 /// still here at the end are released again.
 struct Pending<'a> {
     sockets: Vec<(Arc<TcpStream>, SocketAddr)>,
-    control: &'a Control,
+    control: &'a AttemptControl,
 }
 
 impl Pending<'_> {
@@ -338,7 +338,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (until, timeout) = limits();
-        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
+        let control = AttemptControl::new(&Arc::default(), Limit::Until(until, timeout));
 
         let other = "127.0.0.9:9".parse().unwrap();
         let addresses = [refused_address, address, other];
@@ -369,7 +369,7 @@ mod tests {
         let address = refused.local_addr().unwrap();
         drop(refused);
         let (until, timeout) = limits();
-        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
+        let control = AttemptControl::new(&Arc::default(), Limit::Until(until, timeout));
 
         assert_eq!(
             dial(&[address], &control, until, timeout).err(),

@@ -1,6 +1,6 @@
 //! Deadline and cancellation of one attempt.
 //!
-//! The starter of an attempt holds a [`Control`] and may cancel from any thread;
+//! The starter of an attempt holds a [`AttemptControl`] and may cancel from any thread;
 //! the attempt's own thread registers with it whatever it is about to wait for.
 //! Cancelling shuts the registered sockets down **under the lock** under which they
 //! are registered, so a late cancel can never hit a connection that has gone back
@@ -53,7 +53,7 @@ impl Limit {
 
 /// Deadline and cancellation of one attempt, shared between the attempt and what cancels it.
 #[derive(Debug)]
-pub struct Control {
+pub struct AttemptControl {
     /// All attempts of the request.
     request: Arc<RequestCancellation>,
     state: Mutex<State>,
@@ -91,7 +91,7 @@ impl fmt::Debug for Alarm {
     }
 }
 
-impl Control {
+impl AttemptControl {
     /// For an attempt of `request` that may run until `limit`.
     #[must_use]
     pub fn new(request: &Arc<RequestCancellation>, limit: Limit) -> Arc<Self> {
@@ -134,7 +134,7 @@ impl Control {
         self.lock().alarm = Some(Alarm { at, ring });
     }
 
-    /// When a wait until `at` has to be interrupted for [`Control::ring_if_due`].
+    /// When a wait until `at` has to be interrupted for [`AttemptControl::ring_if_due`].
     #[must_use]
     pub fn wake_time(&self, at: Instant) -> Instant {
         let state = self.lock();
@@ -157,7 +157,7 @@ impl Control {
         self.lock().limit
     }
 
-    /// [`Failure::Cancelled`] once [`Control::cancel`] was called.
+    /// [`Failure::Cancelled`] once [`AttemptControl::cancel`] was called.
     pub fn check(&self) -> Result<(), Failure> {
         if self.lock().cancelled {
             Err(Failure::Cancelled)
@@ -272,7 +272,7 @@ pub struct RequestCancellation {
 #[derive(Debug, Default)]
 struct Running {
     cancelled: bool,
-    controls: Vec<Weak<Control>>,
+    controls: Vec<Weak<AttemptControl>>,
 }
 
 impl RequestCancellation {
@@ -293,7 +293,7 @@ impl RequestCancellation {
 
     /// From now on a cancel of the request cancels this attempt; at once, if it has
     /// been cancelled before.
-    fn add(&self, control: &Arc<Control>) {
+    fn add(&self, control: &Arc<AttemptControl>) {
         let mut running = self.lock();
         if running.cancelled {
             control.cancel();

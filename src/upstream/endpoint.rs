@@ -1,8 +1,7 @@
 //! One endpoint: its ureq agent, and the attempt to get an answer from it.
 //!
-//! An [`Answer`] is a complete response head with the body still to be read. ureq is
-//! told only whether the request is a HEAD, so that it knows what the answer looks
-//! like: the real request goes out in place of its own (see `transport`).
+//! A [`Response`] is a complete head with the body still to be read. ureq knows only whether the
+//! request is a HEAD: the real request goes out in place of its own (see `transport`).
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use super::authentication;
 use super::call::{self, Call, CallTrace, Route};
 use super::connection::Connection;
 use super::connector::EndpointConnector;
-use super::control::{Control, Limit};
+use super::control::{AttemptControl, Limit};
 use super::failure::{ExchangeFault, Failure};
 use super::pool::IdleMonitor;
 use super::resolver::Resolver;
@@ -76,10 +75,15 @@ pub struct Settings {
 pub type ConnectionMonitor = IdleMonitor<Box<Connection>>;
 
 /// What became of an attempt.
-pub type Outcome = Result<Answer, Failure>;
+pub struct Attempted {
+    /// The response, or why there is none.
+    pub result: Result<Response, Failure>,
+    /// The endpoint was sent a part of the request.
+    pub sent: bool,
+}
 
 /// A complete response head; the body is still to be read.
-pub struct Answer {
+pub struct Response {
     /// Status, reason, headers as the endpoint wrote them.
     pub head: ResponseHead,
     /// How long the body is.
@@ -98,7 +102,7 @@ enum Source {
 
 /// A request as it is put to endpoints.
 #[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
+pub struct UpstreamRequest<'a> {
     /// The client's head.
     pub head: &'a RequestHead,
     /// The client's body, whole.
@@ -168,14 +172,18 @@ impl Endpoint {
     }
 
     /// Puts the request to the endpoint and waits for the head of its answer, at
-    /// most until `control`'s limit. Tells also whether the endpoint was sent any of it.
+    /// most until `control`'s limit.
     ///
     /// A kept connection that turns out to be stale, nothing having been received
     /// on it, is replaced by a fresh one, once: the endpoint had closed it, which is
     /// not a failure (RFC 9112 9.3.1). A fresh connection that breaks before the answer begins
     /// is followed by one to the next address of the endpoint's name. The endpoint may
     /// have carried out the request all the same: what must be sent only once is not sent again.
-    pub fn attempt(&self, request: Outgoing<'_>, control: &Arc<Control>) -> (Outcome, bool) {
+    pub fn attempt(
+        &self,
+        request: UpstreamRequest<'_>,
+        control: &Arc<AttemptControl>,
+    ) -> Attempted {
         let mut route = Route::Any;
         let mut sent = false;
         // Of an address that could be reached.
@@ -193,9 +201,13 @@ impl Endpoint {
                     route = Route::Addresses(trace.left);
                 }
                 Err(failure @ Failure::Connect(_)) => {
-                    return (Err(reached.unwrap_or(failure)), sent);
+                    let result = Err(reached.unwrap_or(failure));
+                    return Attempted { result, sent };
                 }
-                result => return (result.and_then(|response| answer(response, trace)), sent),
+                result => {
+                    let result = result.and_then(|response| with_head(response, trace));
+                    return Attempted { result, sent };
+                }
             }
         }
     }
@@ -214,8 +226,8 @@ impl Endpoint {
 
     fn call(
         &self,
-        request: Outgoing<'_>,
-        control: &Arc<Control>,
+        request: UpstreamRequest<'_>,
+        control: &Arc<AttemptControl>,
         route: Route,
     ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, CallTrace) {
         let call = Call {
@@ -241,7 +253,7 @@ impl Endpoint {
     }
 }
 
-impl Answer {
+impl Response {
     /// The next piece of the body; 0 bytes at its end.
     ///
     /// # Errors
@@ -290,8 +302,7 @@ impl Answer {
         let mut body = Vec::new();
         loop {
             let filled = body.len();
-            // One byte more: the end has to be trace, too. And room for what comes, not for
-            // what was promised.
+            // One byte more shows the end. Room for what comes, not for what was promised.
             let room = length.saturating_sub(filled).min(AT_ONCE) + 1;
             body.try_reserve_exact(room).map_err(|_| {
                 Failure::Internal("no memory for the answer (-commit-after)".to_owned())
@@ -310,7 +321,7 @@ impl Answer {
 
     /// Reads a short body that is not wanted to its end, so that its connection can
     /// be used again; gives up where that would cost more than a connection does.
-    pub fn discard(mut self, control: &Control) {
+    pub fn discard(mut self, control: &AttemptControl) {
         const WORTH_READING: usize = 64 * 1024;
         const WORTH_WAITING: Duration = Duration::from_millis(5);
         if self.is_whole() {
@@ -329,8 +340,11 @@ impl Answer {
     }
 }
 
-/// The answer as the endpoint wrote it, with the body as ureq understood it.
-fn answer(response: ureq::http::Response<ureq::Body>, trace: CallTrace) -> Outcome {
+/// The response as the endpoint wrote it, with the body as ureq understood it.
+fn with_head(
+    response: ureq::http::Response<ureq::Body>,
+    trace: CallTrace,
+) -> Result<Response, Failure> {
     let (mut head, length) = trace
         .head
         .ok_or_else(|| Failure::Internal("the answer's head was lost".to_owned()))?;
@@ -339,7 +353,7 @@ fn answer(response: ureq::http::Response<ureq::Body>, trace: CallTrace) -> Outco
         let now = HttpDate::from(SystemTime::now()).to_string();
         head.added.push(b"Date", now.as_bytes());
     }
-    Ok(Answer {
+    Ok(Response {
         head,
         length,
         body_begun: trace.body_begun,
@@ -410,10 +424,10 @@ mod tests {
     /// Puts a GET to the endpoint, whose back end answers with `bytes` on a new connection.
     fn get(
         (listener, endpoint): &(TcpListener, Endpoint),
-        control: &Arc<Control>,
+        control: &Arc<AttemptControl>,
         bytes: &str,
-    ) -> (Answer, TcpStream) {
-        let outgoing = Outgoing {
+    ) -> (Response, TcpStream) {
+        let request = UpstreamRequest {
             head: &request("GET"),
             body: &Body::None,
             session: &Arc::default(),
@@ -421,13 +435,13 @@ mod tests {
         };
         thread::scope(|scope| {
             let stream = scope.spawn(|| accept(listener, bytes));
-            let (outcome, _) = endpoint.attempt(outgoing, control);
-            (outcome.unwrap(), stream.join().unwrap())
+            let attempted = endpoint.attempt(request, control);
+            (attempted.result.unwrap(), stream.join().unwrap())
         })
     }
 
-    fn control() -> Arc<Control> {
-        Control::new(&Arc::default(), Limit::Each(PATIENCE))
+    fn control() -> Arc<AttemptControl> {
+        AttemptControl::new(&Arc::default(), Limit::Each(PATIENCE))
     }
 
     const BEGUN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no";
@@ -520,7 +534,7 @@ mod tests {
         scheme: &str,
         once: bool,
         first: impl Fn(TcpStream) + Sync,
-    ) -> (Outcome, bool, usize) {
+    ) -> (Result<Response, Failure>, bool, usize) {
         let sick = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = sick.local_addr().unwrap().port();
         let well = TcpListener::bind(("127.0.0.2", port)).unwrap();
@@ -528,7 +542,7 @@ mod tests {
         let url = format!("{scheme}://name.test:{port}").parse().unwrap();
         let resolver = Resolver::of(&addresses);
         let endpoint = Endpoint::with_resolver(0, url, &settings(), resolver).unwrap();
-        let outgoing = Outgoing {
+        let request = UpstreamRequest {
             head: &request("POST"),
             body: &Body::Memory(Arc::new(*b"body")),
             session: &Arc::default(),
@@ -551,9 +565,9 @@ mod tests {
                 accepted
             });
             scope.spawn(|| first(sick.accept().unwrap().0));
-            let (outcome, sent) = endpoint.attempt(outgoing, &control());
+            let attempted = endpoint.attempt(request, &control());
             over.store(true, Ordering::Release);
-            (outcome, sent, second.join().unwrap())
+            (attempted.result, attempted.sent, second.join().unwrap())
         })
     }
 

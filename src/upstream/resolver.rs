@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::control::Control;
+use super::control::AttemptControl;
 use super::failure::{DnsFault, Failure, Timeout};
 use crate::util::io_error::describe;
 use crate::util::lock::lock;
@@ -121,7 +121,7 @@ impl Resolver {
     /// The host's addresses, in the order in which they are worth trying.
     pub fn resolve(
         self: &Arc<Self>,
-        control: &Control,
+        control: &AttemptControl,
         until: Instant,
         timeout: Timeout,
     ) -> Lookup {
@@ -324,7 +324,7 @@ mod tests {
     fn resolve(host: &str) -> Lookup {
         let until = Instant::now() + Duration::from_secs(10);
         let timeout = Timeout::Connect(Duration::from_secs(10));
-        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
+        let control = AttemptControl::new(&Arc::default(), Limit::Until(until, timeout));
         Resolver::new(host, 80).resolve(&control, until, timeout)
     }
 
@@ -348,7 +348,7 @@ mod tests {
         assert!(resolver.still_has(elsewhere, &mut seen));
         let until = Instant::now() + Duration::from_secs(10);
         let timeout = Timeout::Connect(Duration::from_secs(10));
-        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
+        let control = AttemptControl::new(&Arc::default(), Limit::Until(until, timeout));
         let found = resolver.resolve(&control, until, timeout).unwrap();
         assert!(resolver.still_has(found[0], &mut seen.clone()));
         assert!(!resolver.still_has(elsewhere, &mut seen));
@@ -360,7 +360,7 @@ mod tests {
     fn a_cancelled_attempt_does_not_wait() {
         let until = Instant::now() + Duration::from_secs(10);
         let timeout = Timeout::Connect(Duration::from_secs(10));
-        let control = Control::new(&Arc::default(), Limit::Until(until, timeout));
+        let control = AttemptControl::new(&Arc::default(), Limit::Until(until, timeout));
         control.cancel();
         assert_eq!(
             Resolver::new("localhost", 80).resolve(&control, until, timeout),

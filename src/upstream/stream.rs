@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-use super::control::Control;
+use super::control::AttemptControl;
 use super::failure::{ExchangeFault, Failure, TlsFault};
 use super::tls;
 
@@ -60,7 +60,7 @@ impl Stream {
         self.tls.is_some()
     }
 
-    pub(super) fn handshake(&mut self, tls: &Tls, control: &Control) -> Result<(), Failure> {
+    pub(super) fn handshake(&mut self, tls: &Tls, control: &AttemptControl) -> Result<(), Failure> {
         let mut session = ClientConnection::new(Arc::clone(&tls.config), tls.name.clone())
             .map_err(|error| tls::failure(&error))?;
         session.set_buffer_limit(Some(TLS_BUFFER));
