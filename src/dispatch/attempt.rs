@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::cooldown::Claim;
 use super::policy::Policy;
 use crate::upstream::control::AttemptControl;
-use crate::upstream::endpoint::{Endpoint, Response};
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::Failure;
+use crate::upstream::response::Response;
 
 /// What identifies an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

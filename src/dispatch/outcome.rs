@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::trail::Trail;
-use crate::upstream::endpoint::{Endpoint, Response};
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::response::Response;
 
 /// What a request has come to.
 pub struct Dispatched {

@@ -10,8 +10,8 @@ use std::io::{self, Write};
 use crate::http::forward::response_head;
 use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
-use crate::upstream::endpoint::Response;
 use crate::upstream::failure::Failure;
+use crate::upstream::response::Response;
 
 /// Bytes read from the endpoint at once.
 const PIECE: usize = 64 * 1024;

@@ -3,11 +3,9 @@
 //! A [`Response`] is a complete head with the body still to be read. ureq knows only whether the
 //! request is a HEAD: the real request goes out in place of its own (see `transport`).
 
-use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use httpdate::HttpDate;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use ureq::Agent;
@@ -17,16 +15,16 @@ use super::authentication;
 use super::call::{self, Call, CallTrace, Route};
 use super::connection::Connection;
 use super::connector::EndpointConnector;
-use super::control::{AttemptControl, Limit};
-use super::failure::{ExchangeFault, Failure};
+use super::control::AttemptControl;
+use super::failure::Failure;
 use super::pool::IdleMonitor;
 use super::resolver::Resolver;
+use super::response::{Response, with_head};
 use super::stream::Tls;
 use super::transport::{NoResolver, Pool};
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, HostRule};
 use crate::http::request::RequestHead;
-use crate::http::response::{BodyLength, ResponseHead};
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
 
@@ -80,24 +78,6 @@ pub struct Attempted {
     pub result: Result<Response, Failure>,
     /// The endpoint was sent a part of the request.
     pub sent: bool,
-}
-
-/// A complete response head; the body is still to be read.
-pub struct Response {
-    /// Status, reason, headers as the endpoint wrote them.
-    pub head: ResponseHead,
-    /// How long the body is.
-    pub length: BodyLength,
-    /// The beginning of the body is here: it came together with the head, or was read.
-    pub body_begun: bool,
-    body: Source,
-}
-
-/// Where the rest of a body comes from.
-enum Source {
-    Endpoint(ureq::BodyReader<'static>),
-    /// It has been read whole; its connection is back in the pool.
-    Memory(io::Cursor<Vec<u8>>),
 }
 
 /// A request as it is put to endpoints.
@@ -253,114 +233,6 @@ impl Endpoint {
     }
 }
 
-impl Response {
-    /// The next piece of the body; 0 bytes at its end.
-    ///
-    /// # Errors
-    /// The body broke off, or nothing came for too long.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        loop {
-            let result = match &mut self.body {
-                Source::Endpoint(body) => body.read(buffer),
-                Source::Memory(body) => body.read(buffer),
-            };
-            match result {
-                Ok(amount) => return Ok(amount),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(match error.kind() {
-                        io::ErrorKind::UnexpectedEof => Failure::Broken(ExchangeFault::BodyCut),
-                        _ => Failure::from_io(&error),
-                    });
-                }
-            }
-        }
-    }
-
-    /// Whether the whole body is here; then it cannot break off any more.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        matches!(self.body, Source::Memory(_))
-    }
-
-    /// Reads the whole body now, if it is known to be no longer than `most` bytes. Its
-    /// connection can be used again then.
-    ///
-    /// # Errors
-    /// The body broke off, or did not come in time.
-    pub fn read_whole(&mut self, most: u64) -> Result<(), Failure> {
-        const AT_ONCE: usize = 64 * 1024;
-        let BodyLength::Known(length) = self.length else {
-            return Ok(());
-        };
-        let Some(length) = usize::try_from(length)
-            .ok()
-            .filter(|_| length <= most && most > 0 && !self.is_whole())
-        else {
-            return Ok(());
-        };
-        let mut body = Vec::new();
-        loop {
-            let filled = body.len();
-            // One byte more shows the end. Room for what comes, not for what was promised.
-            let room = length.saturating_sub(filled).min(AT_ONCE) + 1;
-            body.try_reserve_exact(room).map_err(|_| {
-                Failure::Internal("no memory for the answer (-commit-after)".to_owned())
-            })?;
-            body.resize(filled + room, 0);
-            let amount = self.read(body.get_mut(filled..).unwrap_or_default())?;
-            body.truncate(filled + amount);
-            if amount == 0 {
-                break;
-            }
-        }
-        self.body_begun = true;
-        self.body = Source::Memory(io::Cursor::new(body));
-        Ok(())
-    }
-
-    /// Reads a short body that is not wanted to its end, so that its connection can
-    /// be used again; gives up where that would cost more than a connection does.
-    pub fn discard(mut self, control: &AttemptControl) {
-        const WORTH_READING: usize = 64 * 1024;
-        const WORTH_WAITING: Duration = Duration::from_millis(5);
-        if self.is_whole() {
-            return;
-        }
-        let timeout = crate::upstream::failure::Timeout::Read(WORTH_WAITING);
-        control.set_limit(Limit::Until(Instant::now() + WORTH_WAITING, timeout));
-        let mut buffer = [0; 8 * 1024];
-        let mut left = WORTH_READING;
-        while let Ok(amount @ 1..) = self.read(&mut buffer) {
-            left = left.saturating_sub(amount);
-            if left == 0 {
-                return;
-            }
-        }
-    }
-}
-
-/// The response as the endpoint wrote it, with the body as ureq understood it.
-fn with_head(
-    response: ureq::http::Response<ureq::Body>,
-    trace: CallTrace,
-) -> Result<Response, Failure> {
-    let (mut head, length) = trace
-        .head
-        .ok_or_else(|| Failure::Internal("the answer's head was lost".to_owned()))?;
-    if head.headers.get("Date").is_none() {
-        // RFC 9110 6.6.1: when it was received.
-        let now = HttpDate::from(SystemTime::now()).to_string();
-        head.added.push(b"Date", now.as_bytes());
-    }
-    Ok(Response {
-        head,
-        length,
-        body_begun: trace.body_begun,
-        body: Source::Endpoint(response.into_body().into_reader()),
-    })
-}
-
 /// What an error of ureq means here.
 fn failure(error: ureq::Error) -> Failure {
     match error {
@@ -371,10 +243,11 @@ fn failure(error: ureq::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::control::Limit;
     use super::*;
     use crate::http::header::Headers;
     use crate::http::request::Version;
-    use std::io::Write;
+    use std::io::{self, Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;

@@ -16,6 +16,7 @@ pub mod failure;
 pub mod pem;
 mod pool;
 mod resolver;
+pub mod response;
 mod stream;
 pub mod tls;
 mod transport;
