@@ -85,7 +85,7 @@ impl Ended {
         self.answer.take()
     }
 
-    /// The answer, if it is not usable and nobody wants it all the same.
+    /// The answer, if it is not usable and not wanted for `-on-exhausted best` either.
     pub(super) fn unwanted(&mut self, policy: &Policy) -> Option<Response> {
         if self.failure.is_some() && !policy.keeps_best() {
             self.answer.take()

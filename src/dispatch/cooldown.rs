@@ -84,7 +84,7 @@ impl Cooldown {
     }
 }
 
-/// The right to ask an endpoint, and the duty to say what came of it. Dropped without a word
+/// The right to ask an endpoint, and the duty to report the outcome. Dropped without a report
 /// it is as if the endpoint had not been asked.
 #[derive(Debug)]
 #[must_use = "dropping it gives the right back"]
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_regardless_neither_prolongs_the_cool_down_nor_ends_a_trial() {
+    fn asking_regardless_neither_prolongs_the_cool_down_nor_ends_a_trial() {
         let (cooldown, begin) = (cooldown(1), Instant::now());
         assert_eq!(fail(&cooldown, begin), Some(1));
         let late = begin + COOLDOWN / 2;

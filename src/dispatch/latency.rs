@@ -3,7 +3,7 @@
 //! The times of the last two minutes are kept, as counts in buckets: a bucket is at most 3 %
 //! wide, so memory is bounded whatever comes (50 KiB), and the percentile is as exact as that.
 //!
-//! **What a cancelled attempt tells.** Once slow attempts are hedged, most of them never end:
+//! **What a cancelled attempt says.** Once slow attempts are hedged, most of them never end:
 //! the hedge wins and they are cancelled. Leaving them out would leave only the quick ones, the
 //! percentile would fall, more attempts would be hedged, and so on down. Counting them as if
 //! they had ended when they were cancelled is wrong as well, where a hedge is cancelled that
@@ -21,7 +21,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Fewer heads than this tell nothing.
+/// Fewer heads than this say nothing.
 pub const ENOUGH: u64 = 100;
 
 /// No percentile is shorter: below this, what is measured is this machine.
@@ -289,7 +289,7 @@ mod tests {
         let table: [Row<'_>; 6] = [
             // Those that were given up at once say nothing.
             (&[(95, 10), (5, 100)], &[(1_000, 1)], 95, 10),
-            // One in ten is slower than 30 ms, however slow: p95 can't be told. Whatever comes
+            // One in ten is slower than 30 ms, however slow: p95 can't be known. Whatever comes
             // at all comes within 10 ms.
             (&[(900, 10)], &[(100, 30)], 95, 10),
             (&[(900, 10)], &[(100, 30)], 90, 10),

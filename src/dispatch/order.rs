@@ -4,8 +4,8 @@
 //! - *rotate*: the next request begins with the next endpoint.
 //! - *fastest*: by the recent time to the head of a usable answer, a moving average. Those of
 //!   which none is known come last, in the order of the command line; equal ones too. Now and
-//!   then a request begins with an endpoint that nothing has been heard of for long: its time
-//!   may have changed, and whoever is last is seldom asked.
+//!   then a request begins with an endpoint that has not been measured for long: its time
+//!   may have changed, and the last one is seldom asked.
 //!
 //! Time comes in from outside. Cost: nothing for *listed*, an atomic for *rotate*; for
 //! *fastest* a short sort under a lock, and a vector.
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use super::policy::Order;
 use crate::util::lock::lock;
 
-/// Nothing has been heard of an endpoint for long.
+/// An endpoint that has not been measured for this long is asked first now and then.
 const LONG: Duration = Duration::from_secs(10);
 
-/// At most one request in so many begins with an endpoint only to hear of it.
+/// At most one request in so many begins with an endpoint only to measure it.
 const NOW_AND_THEN: u32 = 10;
 
 /// A new time's weight in the average is one in so many.
@@ -38,15 +38,15 @@ pub struct Ranking {
 #[derive(Debug)]
 struct Times {
     endpoints: Vec<Time>,
-    /// Requests since one began with an endpoint to hear of it.
+    /// Requests since one began with an endpoint to measure it.
     requests: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Time {
     average: Option<Duration>,
-    /// When it was heard of, or was last asked for that purpose.
-    heard: Option<Instant>,
+    /// When it was measured, or was last asked for that purpose.
+    measured: Option<Instant>,
 }
 
 impl Ranking {
@@ -88,7 +88,7 @@ impl Ranking {
 
     /// A usable head has come after so long.
     pub fn ended(&self, endpoint: usize, now: Instant, after: Duration) {
-        self.heard(endpoint, now, |average| {
+        self.record(endpoint, now, |average| {
             Some(average.map_or(after, |average| {
                 average.saturating_sub(average / WEIGHT) + after / WEIGHT
             }))
@@ -97,7 +97,7 @@ impl Ranking {
 
     /// An attempt was given up after so long: it would have taken longer.
     pub fn given_up(&self, endpoint: usize, now: Instant, after: Duration) {
-        self.heard(endpoint, now, |average| {
+        self.record(endpoint, now, |average| {
             let average = average?;
             let longer = after.saturating_sub(average);
             Some(average + longer / WEIGHT)
@@ -106,10 +106,10 @@ impl Ranking {
 
     /// An attempt failed: what was known is worth nothing.
     pub fn failed(&self, endpoint: usize, now: Instant) {
-        self.heard(endpoint, now, |_| None);
+        self.record(endpoint, now, |_| None);
     }
 
-    fn heard(
+    fn record(
         &self,
         endpoint: usize,
         now: Instant,
@@ -120,7 +120,7 @@ impl Ranking {
         }
         if let Some(time) = self.lock().endpoints.get_mut(endpoint) {
             time.average = average(time.average);
-            time.heard = Some(now);
+            time.measured = Some(now);
         }
     }
 
@@ -138,27 +138,27 @@ impl Times {
         let mut ranked: Vec<usize> = ranked.into_iter().map(|(endpoint, _)| endpoint).collect();
         self.requests = self.requests.saturating_add(1);
         if self.requests > NOW_AND_THEN
-            && let Some(unheard) = self.unheard(now)
+            && let Some(unmeasured) = self.unmeasured(now)
         {
             self.requests = 0;
-            if let Some(time) = self.endpoints.get_mut(unheard) {
-                time.heard = Some(now);
+            if let Some(time) = self.endpoints.get_mut(unmeasured) {
+                time.measured = Some(now);
             }
-            ranked.retain(|endpoint| *endpoint != unheard);
-            ranked.insert(0, unheard);
+            ranked.retain(|endpoint| *endpoint != unmeasured);
+            ranked.insert(0, unmeasured);
         }
         ranked
     }
 
-    /// Whom nothing has been heard of for the longest time, if that is long.
-    fn unheard(&self, now: Instant) -> Option<usize> {
+    /// The one that has not been measured for the longest time, if that is long.
+    fn unmeasured(&self, now: Instant) -> Option<usize> {
         let (endpoint, time) = self
             .endpoints
             .iter()
             .enumerate()
-            .min_by_key(|(_, time)| time.heard)?;
-        let long_ago = |heard| now.saturating_duration_since(heard) >= LONG;
-        time.heard.is_none_or(long_ago).then_some(endpoint)
+            .min_by_key(|(_, time)| time.measured)?;
+        let long_ago = |measured| now.saturating_duration_since(measured) >= LONG;
+        time.measured.is_none_or(long_ago).then_some(endpoint)
     }
 }
 
@@ -249,7 +249,7 @@ mod tests {
             ranking.ended(0, now, MILLI * 10);
         }
         assert_eq!(order(&ranking, now), [0, 1]);
-        // Who fails comes last until it is measured again.
+        // An endpoint that fails comes last until it is measured again.
         ranking.failed(0, now);
         assert_eq!(order(&ranking, now), [1, 0]);
         ranking.ended(0, now, MILLI);

@@ -16,7 +16,7 @@ pub struct Dispatched {
 
 /// The answer that is relayed, and its endpoint.
 pub struct Winner {
-    /// Who gave it.
+    /// The endpoint that gave it.
     pub endpoint: Arc<Endpoint>,
     /// The answer.
     pub answer: Response,

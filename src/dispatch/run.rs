@@ -1,4 +1,4 @@
-//! One request on its way through the endpoints: who is next, and one attempt.
+//! One request on its way through the endpoints: which is next, and one attempt.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -58,7 +58,7 @@ impl Trail {
         }
     }
 
-    /// Who won, and what became of the others: `endpoint 2 (0: connection refused, 1: status
+    /// The winner, and what became of the others: `endpoint 2 (0: connection refused, 1: status
     /// 503 after 4ms)`.
     #[must_use]
     pub fn winner(&self, endpoint: usize, hedged: bool) -> String {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_says_whom_it_could_not_reach_and_who_was_too_slow() {
+    fn a_gateway_status_says_unreachable_or_too_slow() {
         let status = || Failure::Status(503);
         let dns = || {
             Failure::Dns(DnsFault::NoAddress {

@@ -38,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 /// How long the accept thread rests when there are too few descriptors.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
-/// For so long after the word to stop, connections are taken that the kernel has queued.
+/// For so long after the server stops, connections are taken that the kernel has queued.
 const LAST_CALL: Duration = Duration::from_millis(250);
 
 /// The lowest number of a duplicate: 0 to 2 are the standard streams.

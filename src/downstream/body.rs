@@ -28,7 +28,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Receives the body of a request whose head has just been taken out of `received`.
 ///
 /// # Errors
-/// The body is not whole: with what the client is told, if it can be told anything.
+/// The body is not whole: with the rejection, if the client can still be answered.
 pub(super) fn receive(
     connection: &Connection,
     received: &mut Received,

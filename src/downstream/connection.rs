@@ -44,7 +44,7 @@ pub(super) enum Phase {
     Sending,
     /// The client has been refused, and has some time to read the answer.
     Lingering,
-    /// It has been told to close.
+    /// It is closed to make room.
     Leaving,
 }
 
@@ -130,7 +130,7 @@ impl Connection {
         (phase_of(word), now.saturating_duration_since(since))
     }
 
-    /// Enters a phase, unless the connection has been told to close. A phase that lasts keeps
+    /// Enters a phase, unless the connection is being closed. A phase that lasts keeps
     /// its beginning.
     pub(super) fn enter(&self, phase: Phase) -> bool {
         let word = self.word(phase);
@@ -206,7 +206,7 @@ impl Connection {
         }
     }
 
-    /// Its receiving side has been shut down by this process: an end is none of the client's.
+    /// This process has shut the receiving side down: an EOF does not come from the client.
     pub(super) fn is_shut(&self) -> bool {
         self.is_shut.load(Ordering::SeqCst)
     }
@@ -304,8 +304,8 @@ impl Connection {
     /// Waits for more of a body, as long as `patience` lasts.
     ///
     /// # Errors
-    /// `TimedOut`: the client makes no progress. `ConnectionAborted`: the connection has been
-    /// told to close.
+    /// `TimedOut`: the client makes no progress. `ConnectionAborted`: the connection is
+    /// being closed.
     pub(super) fn wait_for_body(&self, patience: &mut Patience) -> io::Result<()> {
         if !self.enter(Phase::Body) {
             return Err(io::ErrorKind::ConnectionAborted.into());

@@ -2,7 +2,7 @@
 //!
 //! The sockets that are accepted inherit `TCP_NODELAY`, `SO_KEEPALIVE` and
 //! `TCP_NOTSENT_LOWAT` from the listener (Linux), which saves system calls per connection,
-//! and which `tiny_http` could not be told to do otherwise: it does not hand out its sockets.
+//! and which `tiny_http` offers no way to change: it does not hand out its sockets.
 
 use std::fmt;
 use std::io::{self, ErrorKind};

@@ -53,8 +53,8 @@ impl Responder {
         }
     }
 
-    /// What the client is to be told of its connection: what it has asked for, or that it
-    /// ends, while the proxy stops or where others need its room.
+    /// What the response says about the connection: what the client has asked for, or that it
+    /// closes, while the proxy stops or where other connections need its room.
     pub fn persistence(&mut self) -> Persistence {
         if self.table.is_stopping() || self.connection.is_last() || self.table.takes_room() {
             self.persistence = Persistence::Close;
@@ -124,7 +124,7 @@ impl Drop for Responder {
 /// Sends `bytes` to the client, as long as `patience` lasts.
 ///
 /// # Errors
-/// The client has gone, takes nothing, or its connection has been told to close.
+/// The client has gone, takes nothing, or its connection is closed to make room.
 pub(super) fn send_all(
     connection: &Connection,
     mut bytes: &[u8],

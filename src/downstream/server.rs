@@ -45,7 +45,7 @@ impl Server {
         self.address
     }
 
-    /// Stops accepting, and waits for the requests in flight, at most for `drain`. Tells
+    /// Stops accepting, and waits for the requests in flight, at most for `drain`. Returns
     /// whether all of them have ended.
     #[must_use = "what is false has lost requests"]
     pub fn stop(self, drain: Duration) -> bool {

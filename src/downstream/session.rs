@@ -257,7 +257,7 @@ impl Session {
         }
     }
 
-    /// Serves a request, come what may. False: the connection ends with it.
+    /// Serves a request. False: the connection ends with it.
     fn serve(&mut self, pending: Pending) -> bool {
         let Pending {
             request:

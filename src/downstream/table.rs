@@ -1,5 +1,4 @@
-//! All connections of one listener: which there are, which makes room for a newcomer, and
-//! the word to stop.
+//! All connections of one listener: which there are, room for a newcomer, and the stop.
 //!
 //! Which connection makes room is decided in `room`. Everything that waits here waits on
 //! one condition variable, which every change of the table notifies: nothing polls, and
@@ -63,7 +62,7 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     connection: Arc<Connection>,
-    /// Neither refused nor told to close.
+    /// Neither refused nor being closed.
     counts: bool,
 }
 
@@ -345,7 +344,7 @@ impl State {
         make_room(longest, || self.crawler(now), full_for)
     }
 
-    /// A connection whose transfer crawls; if there is none, when one may be known to.
+    /// A connection whose transfer crawls; without one, when the next can be judged.
     fn crawler(&self, now: Instant) -> (Option<Cookie>, Option<Duration>) {
         let mut next: Option<Duration> = None;
         for connection in self.candidates() {

@@ -34,7 +34,7 @@ pub const PSEUDONYM: &str = "balancing-reverse-proxy";
 /// Room for the lines that are added to a head, in bytes.
 const ADDED: usize = 256;
 
-/// Whose name an endpoint finds in `Host`.
+/// Which name `Host` gives to an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostRule {
     /// The endpoint's own.

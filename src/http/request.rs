@@ -43,7 +43,7 @@ pub enum Framing {
 pub enum Persistence {
     /// HTTP/1.1's default: it does, and nothing needs to be said.
     Stays,
-    /// It does, and an HTTP/1.0 client has to be told.
+    /// It does, and the response has to say so: the client speaks HTTP/1.0.
     KeepAlive,
     /// It is closed.
     Close,

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_head_is_told_from_one_that_is_not_complete() {
+    fn an_invalid_head_is_an_error_and_an_incomplete_one_is_not() {
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(129));
         for head in [
             "SSH-2.0-x\r\n",
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_outlives_an_answer_by_its_version_unless_told_otherwise() {
+    fn a_connection_persists_as_its_version_and_its_options_say() {
         for (version, connection, wanted) in [
             ("1.1", "x", true),
             ("1.1", "x, Close", false),

@@ -101,7 +101,7 @@ impl Buffers for GrowingBuffers {
         self.consumed = (self.consumed + amount).min(self.filled);
     }
 
-    /// ureq sends no body itself: it is told of none.
+    /// ureq sends no body itself: it knows of none.
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
         self.make_room();
         let tmp = self.input.get_mut(self.filled..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a call of ureq and the connection below it tell each other.
+//! What a call of ureq and the connection below it share.
 //!
 //! ureq has no way to hand anything to a connector or a transport, so the call is in a
 //! thread-local for its length. Cost: one thread-local access for each thing that is passed.
@@ -13,7 +13,7 @@ use crate::http::response::{BodyLength, ResponseHead};
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
 
-/// What one call and its transport tell each other, past ureq.
+/// What one call and its transport share, past ureq.
 #[derive(Debug)]
 pub struct Call {
     /// Deadline and cancellation of the attempt.

@@ -16,8 +16,8 @@ use super::chunked::Chunks;
 use super::failure::{ExchangeFault, Failure};
 use crate::http::response::{BodyLength, HeadFault, ResponseHead, parse_head};
 
-/// The longest head of an answer. The buffer is one byte larger, so that a head
-/// that does not fit is told from one that is not complete yet.
+/// The longest head of an answer, in bytes. The buffer is one byte larger: a head that fills it
+/// does not fit, any other one may still be incomplete.
 pub const MAX_ANSWER_HEAD: usize = MAX_INPUT - 1;
 
 /// ureq's buffers, in front of which the answer's head is taken out.
@@ -102,7 +102,7 @@ impl HeadCapture {
         matches!(self.phase, Phase::Head)
     }
 
-    /// Whether the head of the answer is here, and ureq has not been told so yet.
+    /// Whether the head of the answer is here, and ureq has not seen it yet.
     pub(super) fn holds_a_head(&self) -> bool {
         matches!(self.phase, Phase::Ready { .. })
     }

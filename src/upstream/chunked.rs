@@ -96,7 +96,7 @@ impl Chunks {
         written
     }
 
-    /// Takes one byte, or that many of the data; tells whether it is to be passed on.
+    /// Takes one byte, or that many of the data. Returns whether it is to be passed on.
     fn step(&mut self, byte: u8, amount: usize) -> bool {
         match (self.state, byte) {
             (State::Size, _) if byte.is_ascii_hexdigit() => {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_has_not_ended_is_told_from_one_that_has() {
+    fn only_a_body_that_has_ended_counts_as_ended() {
         let whole = b"3;a\r\nabc\r\n0\r\nX: y\r\n\r\n";
         for end in 0..whole.len() {
             let (_, chunks) = passed(&whole[..end], whole.len());

@@ -4,7 +4,7 @@
 //!   [`AttemptControl`]; it belongs to no attempt while it is in the pool.
 //! - **A strict end.** Only an orderly end is one: a reset is an error even where the body has
 //!   no length (RFC 9112 6.3).
-//! - **Both directions at once.** ureq sends first and reads then; it is told nothing
+//! - **Both directions at once.** ureq sends first and reads then; it knows nothing
 //!   of the body, which is sent from here, whenever input is waited for. An answer
 //!   that comes early is taken in at once and held back while the endpoint goes on
 //!   taking the body: it may be a 200 that is sent before the request is read. It is
@@ -60,8 +60,8 @@ pub struct Connection {
     pending: Option<PendingRequest>,
     /// Why the rest of the request was not sent. Such a connection is not reused.
     sending_ended: Option<Failure>,
-    /// A write has met a reset. The kernel tells of it only once; it is no orderly end,
-    /// which would have made it a broken pipe.
+    /// A write failed with ECONNRESET. The kernel reports that once; a following read sees EOF
+    /// and must not take it for an orderly end.
     reset: bool,
     /// How the endpoint's side has ended. It is not asked again: it may have changed
     /// its mind, from an orderly end to a reset or the other way round.
@@ -357,7 +357,7 @@ impl Connection {
             self.stop_sending(Failure::Broken(ExchangeFault::RequestCut));
         }
         self.end = Some(end.clone());
-        // An alert of TLS 1.3 about the client's certificate comes only now, and tells
+        // An alert of TLS 1.3 about the client's certificate comes only now, and says
         // more than that the request was not taken.
         let says_why = matches!(end, Err(Failure::Tls(_)));
         match &self.sending_ended {
@@ -392,8 +392,8 @@ impl Connection {
     }
 }
 
-/// Whether the answer is none: the endpoint has closed a kept connection, and says why. Then
-/// nothing was received.
+/// Whether the answer is a 408 with which the endpoint closes a kept connection. Then nothing was
+/// received.
 fn is_idle_timeout() -> bool {
     with_call(|call| {
         let trace = &mut call.trace;

@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_of_ours_is_told_from_the_endpoint_s_failure() {
+    fn a_shortage_of_this_machine_is_no_failure_of_the_endpoint() {
         use rustix::io::Errno;
         let table = [
             (Errno::MFILE, true),

@@ -40,7 +40,7 @@ pub struct Endpoint {
     pub url: EndpointUrl,
     agent: Agent,
     pool: Arc<Pool>,
-    /// What ureq is told to call: the same for every request.
+    /// What ureq calls: the same for every request.
     origin: Uri,
     host: HostRule,
 }
@@ -52,7 +52,7 @@ pub struct EndpointPolicy {
     pub connect_timeout: Duration,
     /// How long a connection is used at most.
     pub renew_after: Option<Duration>,
-    /// Whose name they find in `Host`.
+    /// Which name `Host` gives.
     pub host: HostRule,
 }
 

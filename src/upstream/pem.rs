@@ -50,7 +50,7 @@ pub enum PemFileError {
     NoKey,
     /// Its key is locked with a passphrase.
     EncryptedKey,
-    /// Its key is none, or of a kind that TLS here has no use for.
+    /// Its key is malformed, or of a kind that TLS here has no use for.
     Key,
     /// Its key is not that of the certificate.
     OtherKey,
@@ -188,7 +188,7 @@ mod tests {
     /// A certificate authority made for this test; its key was thrown away.
     const ROOT: &str = include_str!("../../tests/data/root.pem");
 
-    /// A certificate and its RSA key (PKCS#1) in one file, made for this test: nobody
+    /// A certificate and its RSA key (PKCS#1) in one file, made for this test: nothing
     /// trusts them.
     const RSA: &str = include_str!("../../tests/data/client.pem");
 

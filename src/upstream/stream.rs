@@ -90,7 +90,7 @@ impl Stream {
                 }
             }
             if let Err(error) = session.process_new_packets() {
-                // Best effort: tell the endpoint why, as an alert.
+                // Best effort: an alert with the reason.
                 let _ = session.write_tls(&mut &*self.socket);
                 return Err(tls::failure(&error));
             }

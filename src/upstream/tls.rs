@@ -20,7 +20,7 @@ use super::failure::{Alert, CertificateFault, Failure, TlsFault};
 /// asked for one. TLS 1.2 and 1.3, HTTP/1.1.
 ///
 /// # Errors
-/// A certificate in `extra` is none.
+/// `extra` holds something that is not a certificate.
 pub fn client_config(
     extra: impl IntoIterator<Item = CertificateDer<'static>>,
     identity: Option<Arc<CertifiedKey>>,
@@ -42,8 +42,8 @@ pub fn client_config(
 }
 
 /// The usual verification, and one thing more: a certificate that has been given as
-/// trusted is trusted when a server shows it itself, be it an authority's (that is what
-/// `openssl req -x509` makes) or one whose authority is not trusted or not known. curl
+/// trusted is trusted when a server shows it itself: an authority's (that is what
+/// `openssl req -x509` makes) or one of an authority that is not trusted or not known. curl
 /// and browsers accept them, too. Validity, purpose and name are checked all the same.
 #[derive(Debug)]
 struct Verifier {
@@ -79,7 +79,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let is_trusted = self.trusted.iter().any(|trusted| trusted == end_entity);
-        // Then it is of no interest who has signed it, nor what is wrong with them.
+        // Then its issuers do not matter, nor what is wrong with them.
         let intermediates = if is_trusted { &[] } else { intermediates };
         let result = self.usual.verify_server_cert(
             end_entity,

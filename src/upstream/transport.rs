@@ -7,8 +7,8 @@
 //!   says how long the body is (see [`super::capture`]).
 //! - **Pooling.** For each call ureq asks its connector for a connection and gets a
 //!   [`Lease`] of one from the endpoint's pool, or of a new one. A connection
-//!   goes back when ureq has read its answer to the end and would pool it; ureq is told
-//!   that it is closed, so its own pool stays empty. In all other cases the connection ends
+//!   goes back when ureq has read its answer to the end and would pool it; to ureq it
+//!   looks closed, so its own pool stays empty. In all other cases the connection ends
 //!   with its lease: after an error, a cancel, an answer that is dropped before its end.
 
 use std::fmt;

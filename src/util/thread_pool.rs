@@ -1,7 +1,7 @@
 //! Scopes on pooled threads: what `std::thread::scope` does, without a new thread for each job.
 //!
 //! Always: a [`Scope`] ends when all jobs of its [`Spawner`]s have ended; a panic ends its own
-//! job only; a thread that has ended its job is idle before the scope hears of it. A job goes to
+//! job only; a thread that has ended its job is idle before the scope is notified. A job goes to
 //! the thread that became idle last, so the stack and the allocator's arena that it finds are
 //! warm. Threads are started while all are busy, up to a bound, and end when they have been idle
 //! for a time. A job that finds no thread is not queued: the caller gets an error before it has
@@ -332,7 +332,7 @@ mod tests {
         scope.spawner().reserve().unwrap().run(job);
     }
 
-    /// Jobs that send their thread's id and end when told to.
+    /// Jobs that send their thread's id and end when the gate opens.
     fn held(scope: &Scope, jobs: usize) -> (Vec<ThreadId>, Vec<Sender<()>>) {
         let (ids, received) = bounded(jobs);
         let mut ends = Vec::new();
