@@ -51,16 +51,8 @@ fn needed(connections: usize, per_request: usize) -> usize {
 
 /// The most connections, but at least one, for which this many descriptors are enough.
 fn connections_for(descriptors: usize, per_request: usize) -> usize {
-    let (mut enough, mut too_many) = (1, descriptors.max(2));
-    while too_many - enough > 1 {
-        let between = usize::midpoint(enough, too_many);
-        if needed(between, per_request) <= descriptors {
-            enough = between;
-        } else {
-            too_many = between;
-        }
-    }
-    enough
+    let are_enough = |connections: &usize| needed(*connections, per_request) <= descriptors;
+    (1..descriptors).take_while(are_enough).last().unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -179,8 +179,5 @@ impl Stream {
 /// acknowledged, which the kernel would put off for 40 ms.
 pub(super) fn acknowledge(socket: &TcpStream) {
     // Where it does not work, it is just slower.
-    #[cfg(target_os = "linux")]
     let _ = rustix::net::sockopt::set_tcp_quickack(socket, true);
-    #[cfg(not(target_os = "linux"))]
-    let _ = socket;
 }
