@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::authentication;
 use super::control::AttemptControl;
 use super::failure::Failure;
 use crate::http::response::{BodyLength, ResponseHead};
@@ -80,6 +81,29 @@ pub fn run<T>(call: Call, body: impl FnOnce() -> T) -> (T, Option<CallTrace>) {
 
 pub(super) fn with_call<T>(f: impl FnOnce(&mut Call) -> T) -> Option<T> {
     CALL.with_borrow_mut(|call| call.as_mut().map(f))
+}
+
+/// Whether the answer is a 408 with which the endpoint closes a kept connection. Then nothing was
+/// received.
+pub(super) fn is_idle_timeout() -> bool {
+    with_call(|call| {
+        let trace = &mut call.trace;
+        let says_so = |(head, _): &(ResponseHead, _)| head.status == 408 && !head.is_persistent();
+        let is_idle_timeout = trace.pooled && trace.head.as_ref().is_some_and(says_so);
+        trace.received &= !is_idle_timeout;
+        is_idle_timeout
+    }) == Some(true)
+}
+
+/// Whether the answer asks the client to authenticate the connection.
+pub(super) fn offers_authentication() -> bool {
+    with_call(|call| {
+        let head = call.trace.head.as_ref().map(|(head, _)| head);
+        head.is_some_and(|head| {
+            head.status == 401
+                && authentication::is_of_connection(&head.headers, "WWW-Authenticate")
+        })
+    }) == Some(true)
 }
 
 pub(super) fn outside_a_call() -> Failure {

@@ -26,14 +26,12 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use ureq::unversioned::transport::Buffers as _;
 
-use super::authentication;
-use super::call::{outside_a_call, with_call};
+use super::call::{is_idle_timeout, offers_authentication, outside_a_call, with_call};
 use super::capture::HeadCapture;
 use super::control::AttemptControl;
 use super::failure::{ExchangeFault, Failure};
 use super::resolver::Resolver;
 use super::stream::{Stream, acknowledge};
-use crate::http::response::ResponseHead;
 use crate::util::body::Body;
 use crate::util::io_error::describe;
 
@@ -390,29 +388,6 @@ impl Connection {
             pending.taken = Instant::now();
         }
     }
-}
-
-/// Whether the answer is a 408 with which the endpoint closes a kept connection. Then nothing was
-/// received.
-fn is_idle_timeout() -> bool {
-    with_call(|call| {
-        let trace = &mut call.trace;
-        let says_so = |(head, _): &(ResponseHead, _)| head.status == 408 && !head.is_persistent();
-        let is_idle_timeout = trace.pooled && trace.head.as_ref().is_some_and(says_so);
-        trace.received &= !is_idle_timeout;
-        is_idle_timeout
-    }) == Some(true)
-}
-
-/// Whether the answer asks the client to authenticate the connection.
-fn offers_authentication() -> bool {
-    with_call(|call| {
-        let head = call.trace.head.as_ref().map(|(head, _)| head);
-        head.is_some_and(|head| {
-            head.status == 401
-                && authentication::is_of_connection(&head.headers, "WWW-Authenticate")
-        })
-    }) == Some(true)
 }
 
 /// What [`Connection::receive`] has come back with.
