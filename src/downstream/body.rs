@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::connection::Connection;
-use super::limits::{Limits, Patience};
-use super::received::{Ended, Received, SHUT_PAUSE};
+use super::limits::{Limits, StallTimer};
+use super::received::{CloseReason, Received, SHUT_PAUSE};
 use super::responder::send_all;
 use crate::http::chunked::{ChunkedDecoder, Decoded};
 use crate::http::request::{Framing, Rejection, RequestLimits};
@@ -35,20 +35,20 @@ pub(super) fn receive(
     framing: Framing,
     expects_continue: bool,
     limits: &Limits,
-) -> Result<Body, Ended> {
+) -> Result<Body, CloseReason> {
     match framing {
         Framing::None => return Ok(Body::None),
         Framing::Length(0) => return Ok(Body::Memory(Arc::new([]))),
         Framing::Length(_) | Framing::Chunked => {}
     }
-    let mut patience = Patience::new(limits.client_timeout);
+    let mut timer = StallTimer::new(limits.client_timeout);
     if expects_continue && received.unused().is_empty() {
-        send_all(connection, CONTINUE, &mut patience, true).map_err(|_| Ended::Quietly)?;
+        send_all(connection, CONTINUE, &mut timer, true).map_err(|_| CloseReason::Silent)?;
     }
     let mut source = Source {
         connection,
         received,
-        patience,
+        timer,
         writer: BodyWriter::default(),
     };
     match framing {
@@ -61,19 +61,19 @@ pub(super) fn receive(
 struct Source<'a> {
     connection: &'a Connection,
     received: &'a mut Received,
-    patience: Patience,
+    timer: StallTimer,
     writer: BodyWriter,
 }
 
 impl Source<'_> {
     /// A body of `length` bytes.
-    fn take(&mut self, length: u64) -> Result<(), Ended> {
+    fn take(&mut self, length: u64) -> Result<(), CloseReason> {
         loop {
             let left = length - self.writer.length();
             let bytes = self.received.unused();
             let amount = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
             let piece = bytes.get(..amount).unwrap_or_default();
-            append(&mut self.writer, &mut self.patience, piece)?;
+            append(&mut self.writer, &mut self.timer, piece)?;
             self.received.consume(amount);
             if self.writer.length() == length {
                 return Ok(());
@@ -83,7 +83,7 @@ impl Source<'_> {
     }
 
     /// A chunked body.
-    fn take_chunks(&mut self, sizes: &RequestLimits) -> Result<(), Ended> {
+    fn take_chunks(&mut self, sizes: &RequestLimits) -> Result<(), CloseReason> {
         let mut decoder = ChunkedDecoder::new(sizes);
         loop {
             let bytes = self.received.unused();
@@ -91,7 +91,7 @@ impl Source<'_> {
             let is_whole = loop {
                 match decoder.decode(&mut rest)? {
                     Decoded::Data(piece) => {
-                        append(&mut self.writer, &mut self.patience, piece)?;
+                        append(&mut self.writer, &mut self.timer, piece)?;
                     }
                     Decoded::NeedsMore => break false,
                     Decoded::End => break true,
@@ -107,7 +107,7 @@ impl Source<'_> {
     }
 
     /// Receives more, as soon as there is more.
-    fn fill(&mut self) -> Result<(), Ended> {
+    fn fill(&mut self) -> Result<(), CloseReason> {
         loop {
             match self
                 .received
@@ -115,19 +115,19 @@ impl Source<'_> {
             {
                 Ok(1..) => return Ok(()),
                 Err(Errno::AGAIN) => {
-                    let waited = self.connection.wait_for_body(&mut self.patience);
+                    let waited = self.connection.wait_for_body(&mut self.timer);
                     waited.map_err(|error| match error.kind() {
                         std::io::ErrorKind::TimedOut => Rejection::new(
                             408,
                             "request body not received in time (-client-timeout)",
                         )
                         .into(),
-                        _ => Ended::Quietly,
+                        _ => CloseReason::Silent,
                     })?;
                 }
-                Ok(0) if self.connection.is_shut() && !self.patience.is_over() => {
+                Ok(0) if self.connection.is_shut() && !self.timer.is_over() => {
                     thread::sleep(SHUT_PAUSE);
-                    self.patience.add(SHUT_PAUSE, 0);
+                    self.timer.add(SHUT_PAUSE, 0);
                 }
                 Ok(_) | Err(_) => return Err(Rejection::broken_off(self.writer.length()).into()),
             }
@@ -136,8 +136,12 @@ impl Source<'_> {
 }
 
 /// Stores a piece of the body. Only that is progress: not what stands around chunks.
-fn append(writer: &mut BodyWriter, patience: &mut Patience, piece: &[u8]) -> Result<(), Ended> {
-    patience.add(Duration::ZERO, piece.len() as u64);
+fn append(
+    writer: &mut BodyWriter,
+    timer: &mut StallTimer,
+    piece: &[u8],
+) -> Result<(), CloseReason> {
+    timer.add(Duration::ZERO, piece.len() as u64);
     writer.append(piece).map_err(|error| {
         let reason = format!("can't store the request body: {}", describe(&error));
         Rejection::new(500, reason).into()

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::RecvFlags;
 use tiny_http::Request;
 
-use super::limits::{JUDGED_OVER, Patience, crawls};
+use super::limits::{JUDGED_OVER, StallTimer, crawls};
 use super::tcp_info::traffic;
 use crate::util::client_watch::ClientWatch;
 use crate::util::lock::{lock, wait_timeout};
@@ -301,29 +301,29 @@ impl Connection {
         inbox.take()
     }
 
-    /// Waits for more of a body, as long as `patience` lasts.
+    /// Waits for more of a body, until `timer` is over.
     ///
     /// # Errors
     /// `TimedOut`: the client makes no progress. `ConnectionAborted`: the connection is
     /// being closed.
-    pub(super) fn wait_for_body(&self, patience: &mut Patience) -> io::Result<()> {
+    pub(super) fn wait_for_body(&self, timer: &mut StallTimer) -> io::Result<()> {
         if !self.enter(Phase::Body) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        let result = self.wait_in(Phase::Body, PollFlags::IN, patience);
+        let result = self.wait_in(Phase::Body, PollFlags::IN, timer);
         if self.is_leaving() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         result.map(drop)
     }
 
-    /// Waits until the client takes more of an answer, as long as `patience` lasts.
+    /// Waits until the client takes more of an answer, until `timer` is over.
     ///
     /// # Errors
     /// As [`Connection::wait_for_body`]; `BrokenPipe`: the client has gone.
     pub(super) fn wait_for_reader(
         &self,
-        patience: &mut Patience,
+        timer: &mut StallTimer,
         half_close: bool,
     ) -> io::Result<()> {
         if !self.enter(Phase::Sending) {
@@ -335,7 +335,7 @@ impl Connection {
         } else {
             PollFlags::OUT
         };
-        let result = self.wait_in(Phase::Sending, events, patience);
+        let result = self.wait_in(Phase::Sending, events, timer);
         if !self.enter(Phase::Serving) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -350,25 +350,25 @@ impl Connection {
         &self,
         phase: Phase,
         events: PollFlags,
-        patience: &mut Patience,
+        timer: &mut StallTimer,
     ) -> io::Result<PollFlags> {
         /// What is on its way when a transfer stalls has arrived after this long.
         const SETTLED: Duration = Duration::from_millis(100);
         let mut begun = Instant::now();
-        let settled = begun + SETTLED.min(patience.most() / 10);
+        let settled = begun + SETTLED.min(timer.most() / 10);
         if phase == Phase::Body {
             self.open_pace(begun, phase);
         }
         let mut before = None;
         loop {
-            let deadline = patience.deadline(begun);
+            let deadline = timer.deadline(begun);
             let until = match before {
                 None => settled.min(deadline),
                 Some(_) => deadline,
             };
             let mut fds = [PollFd::new(&*self.socket, events)];
             if poll_until(&mut fds, until)? {
-                patience.add(begun.elapsed(), 0);
+                timer.add(begun.elapsed(), 0);
                 return Ok(fds[0].revents());
             }
             // The kernel reports room only when a good part of its buffer is free: what
@@ -378,8 +378,8 @@ impl Connection {
                 self.open_pace(Instant::now(), phase);
                 continue;
             };
-            patience.add(begun.elapsed(), moved.saturating_sub(before));
-            if patience.is_over() {
+            timer.add(begun.elapsed(), moved.saturating_sub(before));
+            if timer.is_over() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             begun = Instant::now();

@@ -60,7 +60,7 @@ pub(super) fn max_open(connections: usize) -> usize {
 /// Two things end it: nothing has moved for `-client-timeout`, or, in a span of that length
 /// that was spent waiting, less than the minimum rate has.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct StallTimer {
     most: Duration,
     /// Waited since something has moved.
     stalled: Duration,
@@ -70,7 +70,7 @@ pub(super) struct Patience {
     is_over: bool,
 }
 
-impl Patience {
+impl StallTimer {
     pub(super) fn new(most: Duration) -> Self {
         Self {
             most,
@@ -133,25 +133,25 @@ mod tests {
 
     #[test]
     fn a_stall_ends_after_the_whole_time_whatever_moved_before() {
-        let mut patience = Patience::new(SECOND * 30);
-        patience.add(SECOND * 10, 0);
-        patience.add(Duration::ZERO, 1 << 30);
-        patience.add(SECOND * 19, 0);
-        patience.add(SECOND, 0);
-        assert!(!patience.is_over());
+        let mut timer = StallTimer::new(SECOND * 30);
+        timer.add(SECOND * 10, 0);
+        timer.add(Duration::ZERO, 1 << 30);
+        timer.add(SECOND * 19, 0);
+        timer.add(SECOND, 0);
+        assert!(!timer.is_over());
         let now = Instant::now();
-        assert_eq!(patience.deadline(now), now + SECOND * 10);
-        patience.add(SECOND * 10, 0);
-        assert!(patience.is_over());
+        assert_eq!(timer.deadline(now), now + SECOND * 10);
+        timer.add(SECOND * 10, 0);
+        assert!(timer.is_over());
     }
 
     #[test]
     fn a_trickle_below_the_minimum_rate_ends_with_its_span_and_one_above_does_not() {
         for (rate, ends) in [(1, true), (239, true), (240, false), (10_000, false)] {
-            let mut patience = Patience::new(SECOND * 5);
+            let mut timer = StallTimer::new(SECOND * 5);
             for second in 1..100 {
-                patience.add(SECOND, rate);
-                assert_eq!(patience.is_over(), ends && second >= 5, "{rate} B/s");
+                timer.add(SECOND, rate);
+                assert_eq!(timer.is_over(), ends && second >= 5, "{rate} B/s");
             }
         }
     }

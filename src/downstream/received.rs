@@ -66,14 +66,14 @@ impl Received {
 
 /// Why a connection ends.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum CloseReason {
     /// There is nothing to answer.
-    Quietly,
+    Silent,
     /// With a refusal.
     Rejected(Rejection),
 }
 
-impl From<Rejection> for Ended {
+impl From<Rejection> for CloseReason {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(rejection)
     }

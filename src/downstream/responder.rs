@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::connection::{Connection, End};
-use super::limits::Patience;
+use super::limits::StallTimer;
 use super::table::{Table, Work};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Persistence, Rejection};
@@ -31,7 +31,7 @@ pub struct Responder {
     persistence: Persistence,
     is_head: bool,
     begun: bool,
-    patience: Patience,
+    timer: StallTimer,
 }
 
 impl Responder {
@@ -43,7 +43,7 @@ impl Responder {
         is_head: bool,
     ) -> Self {
         Self {
-            patience: Patience::new(table.limits().client_timeout),
+            timer: StallTimer::new(table.limits().client_timeout),
             connection,
             table,
             work: Some(work),
@@ -91,7 +91,7 @@ impl Write for Responder {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.begun = true;
         let half_close = self.table.limits().half_close;
-        send_all(&self.connection, bytes, &mut self.patience, half_close)?;
+        send_all(&self.connection, bytes, &mut self.timer, half_close)?;
         Ok(bytes.len())
     }
 
@@ -121,30 +121,30 @@ impl Drop for Responder {
     }
 }
 
-/// Sends `bytes` to the client, as long as `patience` lasts.
+/// Sends `bytes` to the client, until `timer` is over.
 ///
 /// # Errors
 /// The client has gone, takes nothing, or its connection is closed to make room.
 pub(super) fn send_all(
     connection: &Connection,
     mut bytes: &[u8],
-    patience: &mut Patience,
+    timer: &mut StallTimer,
     half_close: bool,
 ) -> io::Result<()> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     while !bytes.is_empty() {
         match rustix::net::send(connection.socket(), bytes, flags) {
             Ok(amount) => {
-                patience.add(std::time::Duration::ZERO, amount as u64);
+                timer.add(std::time::Duration::ZERO, amount as u64);
                 bytes = bytes.get(amount..).unwrap_or_default();
             }
             Err(Errno::AGAIN) => {
-                let waited = connection.wait_for_reader(patience, half_close);
-                waited.map_err(|error| in_words(error, *patience))?;
+                let waited = connection.wait_for_reader(timer, half_close);
+                waited.map_err(|error| in_words(error, *timer))?;
             }
             Err(Errno::INTR) => {}
             Err(_) if connection.is_leaving() => {
-                return Err(in_words(ErrorKind::ConnectionAborted.into(), *patience));
+                return Err(in_words(ErrorKind::ConnectionAborted.into(), *timer));
             }
             Err(errno) => return Err(errno.into()),
         }
@@ -153,11 +153,11 @@ pub(super) fn send_all(
 }
 
 /// The words of the log for a client that does not take its answer.
-fn in_words(error: io::Error, patience: Patience) -> io::Error {
+fn in_words(error: io::Error, timer: StallTimer) -> io::Error {
     let text = match error.kind() {
         ErrorKind::TimedOut => format!(
             "took too little of the answer for {} (-client-timeout)",
-            GoDuration::from(patience.most())
+            GoDuration::from(timer.most())
         ),
         ErrorKind::ConnectionAborted => {
             "was closed to make room for others (-max-connections)".to_owned()

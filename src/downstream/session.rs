@@ -21,8 +21,8 @@ use super::ClientRequest;
 use super::acceptor::Acceptor;
 use super::body;
 use super::connection::{Connection, Cookie, End, Phase};
-use super::limits::{Patience, TOO_MANY};
-use super::received::{Ended, HEAD_READ, Received, SHUT_PAUSE};
+use super::limits::{StallTimer, TOO_MANY};
+use super::received::{CloseReason, HEAD_READ, Received, SHUT_PAUSE};
 use super::responder::{Responder, send_all};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Rejection, ValidatedRequest};
@@ -122,8 +122,8 @@ impl Session {
                 self.pending = Some(request);
                 true
             }
-            Err(Ended::Quietly) => false,
-            Err(Ended::Rejected(rejection)) => {
+            Err(CloseReason::Silent) => false,
+            Err(CloseReason::Rejected(rejection)) => {
                 self.refuse(&rejection);
                 false
             }
@@ -135,7 +135,7 @@ impl Session {
     }
 
     /// Waits for the next head.
-    fn next_request(&mut self) -> Result<Pending, Ended> {
+    fn next_request(&mut self) -> Result<Pending, CloseReason> {
         let limits = *self.acceptor.table().limits();
         let client = self.client.ip().to_canonical();
         let mut parser = RequestParser::new();
@@ -167,10 +167,10 @@ impl Session {
 
     /// Waits for a request to begin, at most for `-idle-timeout`, which is the receive
     /// time-out of the socket. Empty lines in front of a request are none of it.
-    fn wait_for_first_byte(&mut self, until: Instant) -> Result<(), Ended> {
+    fn wait_for_first_byte(&mut self, until: Instant) -> Result<(), CloseReason> {
         self.received.rest();
         if !self.connection.enter(Phase::Idle) {
-            return Err(Ended::Quietly);
+            return Err(CloseReason::Silent);
         }
         let socket = self.connection.socket();
         // A stopping server either finds the connection idle, or is noticed here.
@@ -180,8 +180,8 @@ impl Session {
             RecvFlags::empty()
         } else {
             let mut fds = [PollFd::new(&**socket, PollFlags::IN)];
-            if !poll_until(&mut fds, until).map_err(|_| Ended::Quietly)? {
-                return Err(Ended::Quietly);
+            if !poll_until(&mut fds, until).map_err(|_| CloseReason::Silent)? {
+                return Err(CloseReason::Silent);
             }
             RecvFlags::DONTWAIT
         };
@@ -191,24 +191,22 @@ impl Session {
             let flags = RecvFlags::DONTWAIT;
             received = self.received.receive(socket, HEAD_READ, flags);
         }
-        match received {
-            Ok(1..) => Ok(()),
-            // The end, a reset, or a time-out: there is no request to be answered. The client
-            // learns it now, before it sends one: `tiny_http` takes its time to close.
-            _ => {
-                let _ = self.connection.socket().shutdown(Shutdown::Write);
-                Err(Ended::Quietly)
-            }
+        if let Ok(1..) = received {
+            return Ok(());
         }
+        // The end, a reset, or a time-out: there is no request to be answered. The client
+        // learns it now, before it sends one: `tiny_http` takes its time to close.
+        let _ = self.connection.socket().shutdown(Shutdown::Write);
+        Err(CloseReason::Silent)
     }
 
-    fn wait_for_more_of_head(&mut self, deadline: Instant) -> Result<(), Ended> {
+    fn wait_for_more_of_head(&mut self, deadline: Instant) -> Result<(), CloseReason> {
         if !self.connection.enter(Phase::Head) {
-            return Err(Ended::Quietly);
+            return Err(CloseReason::Silent);
         }
         let socket = self.connection.socket();
         let mut fds = [PollFd::new(&**socket, PollFlags::IN)];
-        if !poll_until(&mut fds, deadline).map_err(|_| Ended::Quietly)? {
+        if !poll_until(&mut fds, deadline).map_err(|_| CloseReason::Silent)? {
             let reason = "request head not complete in time (-header-timeout)";
             let late = || Rejection::new(408, reason);
             return Err(self.refused.take().unwrap_or_else(late).into());
@@ -220,7 +218,7 @@ impl Session {
                 thread::sleep(SHUT_PAUSE);
                 Ok(())
             }
-            Ok(0) | Err(_) => Err(Ended::Quietly),
+            Ok(0) | Err(_) => Err(CloseReason::Silent),
         }
     }
 
@@ -280,11 +278,11 @@ impl Session {
         self.connection.close_pace();
         let body = match body {
             Ok(body) => body,
-            Err(Ended::Rejected(rejection)) => {
+            Err(CloseReason::Rejected(rejection)) => {
                 self.refuse(&rejection.of(&head));
                 return false;
             }
-            Err(Ended::Quietly) => return false,
+            Err(CloseReason::Silent) => return false,
         };
         let Some(work) = self.acceptor.table().begin_work() else {
             let reason = "too many requests are being worked on (-workers)";
@@ -333,8 +331,8 @@ impl Session {
             rejection
         );
         let answer = rejected(rejection, SystemTime::now());
-        let mut patience = Patience::new(LINGER);
-        if send_all(&self.connection, &answer, &mut patience, true).is_ok() {
+        let mut timer = StallTimer::new(LINGER);
+        if send_all(&self.connection, &answer, &mut timer, true).is_ok() {
             self.linger();
         }
     }
