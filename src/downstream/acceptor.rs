@@ -17,7 +17,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::Handler;
-use super::connection::{Connection, Cookie, cookie};
+use super::connection::{ClientConnection, Cookie, cookie};
 use super::limits::{Limits, TOO_MANY};
 use super::table::{Admission, Table};
 use crate::http::local_reply::rejected;
@@ -273,7 +273,7 @@ impl Acceptor {
             }
             let counts = admission != Admission::Refuse;
             let cookie = cookie(socket.as_fd());
-            let connection = Connection::new(cookie, duplicate, number, counts);
+            let connection = ClientConnection::new(cookie, duplicate, number, counts);
             self.table.insert(&Arc::new(connection), counts);
             return Ok(socket);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::connection::Connection;
+use super::connection::ClientConnection;
 use super::limits::{Limits, StallTimer};
 use super::received::{CloseReason, Received, SHUT_PAUSE};
 use super::responder::send_all;
@@ -30,7 +30,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// # Errors
 /// The body is not whole: with the rejection, if the client can still be answered.
 pub(super) fn receive(
-    connection: &Connection,
+    connection: &ClientConnection,
     received: &mut Received,
     framing: Framing,
     expects_continue: bool,
@@ -59,7 +59,7 @@ pub(super) fn receive(
 }
 
 struct Source<'a> {
-    connection: &'a Connection,
+    connection: &'a ClientConnection,
     received: &'a mut Received,
     timer: StallTimer,
     writer: BodyWriter,

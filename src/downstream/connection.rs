@@ -50,7 +50,7 @@ pub(super) enum Phase {
 
 /// A client's connection, as other threads see it.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ClientConnection {
     cookie: Cookie,
     /// A duplicate of `tiny_http`'s socket.
     socket: Arc<TcpStream>,
@@ -61,7 +61,7 @@ pub(super) struct Connection {
     opened: Instant,
     /// The [`Phase`] in the lowest three bits, and since when, in µs after `opened`.
     phase: AtomicU64,
-    /// See [`Connection::is_shut`].
+    /// See [`ClientConnection::is_shut`].
     is_shut: Arc<AtomicBool>,
     /// See [`Connection::is_last`].
     is_last: AtomicBool,
@@ -89,7 +89,7 @@ pub(super) enum End {
     Cut,
 }
 
-impl Connection {
+impl ClientConnection {
     pub(super) fn new(cookie: Cookie, socket: TcpStream, server: usize, is_admitted: bool) -> Self {
         Self {
             cookie,
@@ -320,7 +320,7 @@ impl Connection {
     /// Waits until the client takes more of an answer, until `timer` is over.
     ///
     /// # Errors
-    /// As [`Connection::wait_for_body`]; `BrokenPipe`: the client has gone.
+    /// As [`ClientConnection::wait_for_body`]; `BrokenPipe`: the client has gone.
     pub(super) fn wait_for_reader(
         &self,
         timer: &mut StallTimer,

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::connection::{Connection, End};
+use super::connection::{ClientConnection, End};
 use super::limits::StallTimer;
 use super::table::{Table, Work};
 use crate::http::local_reply::rejected;
@@ -24,7 +24,7 @@ use crate::util::go_duration::GoDuration;
 /// connection, so that what was written does not look like a whole answer.
 #[derive(Debug)]
 pub struct Responder {
-    connection: Arc<Connection>,
+    connection: Arc<ClientConnection>,
     table: Arc<Table>,
     /// Counts the request as worked on until it is answered.
     work: Option<Work>,
@@ -36,7 +36,7 @@ pub struct Responder {
 
 impl Responder {
     pub(super) fn new(
-        connection: Arc<Connection>,
+        connection: Arc<ClientConnection>,
         table: Arc<Table>,
         work: Work,
         persistence: Persistence,
@@ -126,7 +126,7 @@ impl Drop for Responder {
 /// # Errors
 /// The client has gone, takes nothing, or its connection is closed to make room.
 pub(super) fn send_all(
-    connection: &Connection,
+    connection: &ClientConnection,
     mut bytes: &[u8],
     timer: &mut StallTimer,
     half_close: bool,

@@ -20,7 +20,7 @@ use tiny_http::Request;
 use super::ClientRequest;
 use super::acceptor::Acceptor;
 use super::body;
-use super::connection::{Connection, Cookie, End, Phase};
+use super::connection::{ClientConnection, Cookie, End, Phase};
 use super::limits::{StallTimer, TOO_MANY};
 use super::received::{CloseReason, HEAD_READ, Received, SHUT_PAUSE};
 use super::responder::{Responder, send_all};
@@ -53,7 +53,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a connection's thread has in hand.
 pub(super) struct Session {
     acceptor: Arc<Acceptor>,
-    connection: Arc<Connection>,
+    connection: Arc<ClientConnection>,
     /// Where its requests come out.
     server: Arc<tiny_http::Server>,
     /// `tiny_http` panics over a ticket of a client that had no address any more when it was
@@ -86,7 +86,10 @@ impl Drop for Session {
 impl Session {
     /// Begins the session of a connection that its thread has come for. `None`: the client
     /// has gone, and the connection is out of the table.
-    pub(super) fn begin(acceptor: &Arc<Acceptor>, connection: Arc<Connection>) -> Option<Self> {
+    pub(super) fn begin(
+        acceptor: &Arc<Acceptor>,
+        connection: Arc<ClientConnection>,
+    ) -> Option<Self> {
         let server = acceptor.server(connection.server());
         let client = connection.socket().peer_addr();
         let (Some(server), Ok(client)) = (server, client) else {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::connection::{Connection, Cookie, Phase};
+use super::connection::{ClientConnection, Cookie, Phase};
 use super::limits::{self, JUDGED_OVER, Limits};
 use super::room::{Room, make_room};
 use crate::util::lock::{lock, wait_timeout};
@@ -61,7 +61,7 @@ struct State {
 
 #[derive(Debug)]
 struct Entry {
-    connection: Arc<Connection>,
+    connection: Arc<ClientConnection>,
     /// Neither refused nor being closed.
     counts: bool,
 }
@@ -106,7 +106,7 @@ impl Table {
     }
 
     /// Takes a connection in that is about to be handed to `tiny_http`.
-    pub(super) fn insert(&self, connection: &Arc<Connection>, counts: bool) {
+    pub(super) fn insert(&self, connection: &Arc<ClientConnection>, counts: bool) {
         let mut state = lock(&self.state);
         if counts {
             state.counted += 1;
@@ -119,7 +119,7 @@ impl Table {
     }
 
     /// Its thread has come for the connection.
-    pub(super) fn pick_up(&self, cookie: Cookie) -> Option<Arc<Connection>> {
+    pub(super) fn pick_up(&self, cookie: Cookie) -> Option<Arc<ClientConnection>> {
         let mut state = lock(&self.state);
         let connection = Arc::clone(&state.entries.get(&cookie)?.connection);
         if state.handed_out == Some(cookie) {
@@ -129,7 +129,7 @@ impl Table {
         Some(connection)
     }
 
-    pub(super) fn get(&self, cookie: Cookie) -> Option<Arc<Connection>> {
+    pub(super) fn get(&self, cookie: Cookie) -> Option<Arc<ClientConnection>> {
         let state = lock(&self.state);
         Some(Arc::clone(&state.entries.get(&cookie)?.connection))
     }
@@ -363,7 +363,7 @@ impl State {
         (None, next)
     }
 
-    fn candidates(&self) -> impl Iterator<Item = &Arc<Connection>> {
+    fn candidates(&self) -> impl Iterator<Item = &Arc<ClientConnection>> {
         let counting = self.entries.values().filter(|entry| entry.counts);
         counting.map(|entry| &entry.connection)
     }
