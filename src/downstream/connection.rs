@@ -425,14 +425,14 @@ mod tests {
 
     use super::*;
 
-    fn pair() -> (TcpStream, Connection) {
+    fn pair() -> (TcpStream, ClientConnection) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
         let (socket, _) = listener.accept().unwrap();
-        (client, Connection::new(1, socket, 0, true))
+        (client, ClientConnection::new(1, socket, 0, true))
     }
 
     #[test]
