@@ -175,6 +175,7 @@ impl Connection {
                 if self.buffers.append(amount)? {
                     return Ok(true);
                 }
+                self.control()?.check_in_passing()?;
                 continue;
             }
             with_call(|call| call.trace.received = true);
@@ -186,6 +187,9 @@ impl Connection {
             // An answer that has only begun may be a refusal.
             if !self.holds_back() && has_head {
                 return Ok(true);
+            }
+            if !has_head {
+                self.control()?.check_in_passing()?;
             }
         }
     }

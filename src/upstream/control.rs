@@ -166,6 +166,20 @@ impl AttemptControl {
         }
     }
 
+    /// What a wait would have noticed, for an attempt that has something to read at any time.
+    ///
+    /// # Errors
+    /// It was cancelled, its limit has passed, or the client has gone.
+    pub fn check_in_passing(&self) -> Result<(), Failure> {
+        self.ring_if_due();
+        self.request.check_client();
+        self.check()?;
+        match self.limit() {
+            Limit::Until(at, timeout) if at <= Instant::now() => Err(Failure::Timeout(timeout)),
+            Limit::Until(..) | Limit::Each(_) => Ok(()),
+        }
+    }
+
     /// From now on a cancel shuts `socket` down.
     pub fn register(&self, socket: &Arc<TcpStream>) -> Result<(), Failure> {
         let mut state = self.lock();

@@ -94,6 +94,16 @@ fn a_head_that_only_ever_grows() {
 }
 
 #[test]
+fn a_flood_in_front_of_a_head() {
+    // There is always something to read, so the attempt never waits.
+    for piece in ["HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", "\r\n"] {
+        let flood = piece.repeat(5000).leak().as_bytes();
+        let flood = script([Act::Trickle(flood, Duration::ZERO)]);
+        fails_with(flood, "timed out");
+    }
+}
+
+#[test]
 fn garbage() {
     let garbage = [
         "garbage\r\n\r\n",

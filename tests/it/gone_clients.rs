@@ -5,7 +5,7 @@
 
 use crate::common::{
     DEADLINE, Gate, Pattern,
-    backend::{Act, Backend, Endpoint, Unroutable, never, send, status, wait},
+    backend::{Act, Backend, Endpoint, Unroutable, never, script, send, status, wait},
     client::{Client, Closed},
     eventually, median,
     proxy::{Builder, Proxy},
@@ -284,6 +284,27 @@ fn a_short_answer_that_has_not_come_whole_is_given_up() {
 }
 
 #[test]
+fn going_away_ends_a_flood_of_interim_answers() {
+    let flood = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(5000).leak();
+    for mode in MODES {
+        let flood = script([Act::Trickle(flood.as_bytes(), Duration::ZERO)]);
+        let backends = [Backend::always(flood), Backend::always(never())];
+        let proxy = mode(&[&backends[0], &backends[1]]).start();
+        let mut client = proxy.client();
+        client.request("GET /p", "");
+        backends[0].wait_for_calls(1);
+        if !proxy_is_serial(mode) {
+            // A hedge, too, starts while the flood goes on.
+            backends[1].wait_for_calls(1);
+        }
+        client.finish_sending();
+        assert_eq!(client.closed(), Closed::Fin);
+        backends[0].wait_until_left();
+        given_up(&proxy, "/p", Way::Fin);
+    }
+}
+
+#[test]
 fn going_away_ends_the_dialling_of_an_endpoint() {
     for mode in MODES {
         let unroutable = Unroutable::new();
@@ -313,7 +334,7 @@ fn going_away_ends_the_dialling_of_an_endpoint() {
 #[test]
 fn going_away_ends_the_upload_to_an_endpoint_that_does_not_read() {
     let over = Gate::closed();
-    let backend = Backend::always(crate::common::backend::script([wait(&over)]).early());
+    let backend = Backend::always(script([wait(&over)]).early());
     let second = Backend::untouched();
     let proxy = Proxy::serial(&[&backend, &second]).start();
     for way in WAYS {
