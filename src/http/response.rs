@@ -104,6 +104,19 @@ impl ResponseHead {
         !has(b"close") && (self.version == Version::Http11 || has(b"keep-alive"))
     }
 
+    /// Whether the head has two framings, or one for a body where there is none: what comes
+    /// next on the connection may belong to this answer (RFC 9112 6.3, RFC 9110 8.6).
+    #[must_use]
+    pub fn contradicts_itself(&self) -> bool {
+        let is_coded = || self.headers.get("Transfer-Encoding").is_some();
+        let length = self.headers.get("Content-Length");
+        match (self.status, length) {
+            (204, Some(b"0")) => is_coded(),
+            (204, length) => length.is_some() || is_coded(),
+            (_, length) => length.is_some() && self.is_coded() == Ok(true),
+        }
+    }
+
     /// The endpoint's reason phrase, byte for byte; may be empty.
     #[must_use]
     pub fn reason(&self) -> &[u8] {
@@ -376,6 +389,33 @@ mod tests {
             let head = format!("HTTP/{version} 200 X\r\nConnection: {connection}\r\n\r\n");
             let (head, _) = parsed(head.as_bytes());
             assert_eq!(head.is_persistent(), wanted, "{version} {connection}");
+        }
+    }
+
+    #[test]
+    fn two_framings_or_one_without_a_body_contradict() {
+        for (status, headers, wanted) in [
+            ("200", "Content-Length: 5", false),
+            ("200", "Transfer-Encoding: chunked", false),
+            (
+                "200",
+                "Transfer-Encoding: chunked\r\nContent-Length: 5",
+                true,
+            ),
+            (
+                "200",
+                "Transfer-Encoding: identity\r\nContent-Length: 5",
+                false,
+            ),
+            ("304", "Content-Length: 5", false),
+            ("204", "X: y", false),
+            ("204", "Content-Length: 0", false),
+            ("204", "Content-Length: 5", true),
+            ("204", "Transfer-Encoding: chunked", true),
+        ] {
+            let head = format!("HTTP/1.1 {status} X\r\n{headers}\r\n\r\n");
+            let (head, _) = parsed(head.as_bytes());
+            assert_eq!(head.contradicts_itself(), wanted, "{status} {headers}");
         }
     }
 

@@ -210,9 +210,10 @@ impl HeadCapture {
                 self.append_body(rest.len());
             }
         }
+        let persistent = head.is_persistent() && !head.contradicts_itself();
         self.phase = Phase::Ready {
             status: head.status,
-            stand_in: StandIn::new(length, coded, head.is_persistent()),
+            stand_in: StandIn::new(length, coded, persistent),
         };
         with_call(|call| call.trace.head = Some((head, length)));
         Ok(())

@@ -367,6 +367,23 @@ fn a_body_sent_for_head_is_not_the_next_answer() {
 }
 
 #[test]
+fn a_connection_whose_answer_contradicts_itself_is_not_used_again() {
+    // What such an endpoint sends next may still belong to that answer.
+    let answers = [
+        "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 50\r\n\r\n0\r\n\r\n",
+    ];
+    for answer in answers {
+        let backend = Backend::replies([raw(answer), status(200).body("own")]);
+        let proxy = Proxy::serial(&[&backend]).start();
+        assert!(proxy.get_and_settle("/first").status() < 300);
+        assert_eq!(proxy.get("/second").body(), "own");
+        assert_eq!(backend.connections(), 2, "{answer:?}");
+    }
+}
+
+#[test]
 fn a_connection_with_half_a_body_on_it_is_not_used_again() {
     // The client leaves in the middle; the rest of the body is still on the way.
     let backend = Backend::replies([
