@@ -235,6 +235,8 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if thread::panicking() {
+            // A proxy that has died resets its connections, and logs nothing.
+            eprintln!("exit status so far: {:?}", self.process.exited());
             eprintln!("log: {:#?}", self.process.out.all());
             eprintln!("stderr: {:#?}", self.process.err.all());
         } else if !self.ended_well {
