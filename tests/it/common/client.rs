@@ -479,9 +479,6 @@ impl Client {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                     panic!("nothing came in time, after {:?}", text(&self.unread))
                 }
-                // A read with a time-out is not restarted when the process is stopped for a
-                // moment or traced.
-                io::ErrorKind::Interrupted => self.fill(),
                 io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Err(Closed::Reset),
                 _ => panic!("{error} after {:?}", text(&self.unread)),
             },
