@@ -1,7 +1,7 @@
 //! Which endpoint is asked when, and which answer is taken.
 //!
-//! All modes are one loop, [`run_attempts`]: start the next attempt or wait for one to end. They
-//! differ in when the next one is due (fan-out: all at once; serial: when the last one has
+//! All modes are one loop, `driver::run_attempts`: start the next attempt or wait for one to
+//! end. They differ in when the next one is due (fan-out: all at once; serial: when the last one has
 //! failed; hedged: also when it takes too long) and in where attempts run: on the caller's
 //! thread where there is only one at a time (`serial`), else on pooled threads, too (`race`).
 //!

@@ -63,7 +63,7 @@ pub(super) struct ClientConnection {
     phase: AtomicU64,
     /// See [`ClientConnection::is_shut`].
     is_shut: Arc<AtomicBool>,
-    /// See [`Connection::is_last`].
+    /// See [`ClientConnection::is_last`].
     is_last: AtomicBool,
     /// While the client is waited for in the middle of a body or an answer: since when, and
     /// how many bytes had moved by then.

@@ -79,7 +79,7 @@ impl Logging {
 
     /// Queues a line as it is, without prefix, date and time.
     pub fn print(&self, line: &str) {
-        self.queue.push(format!("{line}\n").into_bytes());
+        let _ = writeln!(self.queue.clone(), "{line}");
     }
 
     /// Opens the log file anew, after it has been renamed; soon, and without waiting. A
