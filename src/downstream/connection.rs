@@ -177,7 +177,7 @@ impl ClientConnection {
     }
 
     /// A whole request has been received: from now on the connection makes no room. If it was
-    /// told to close before that was known, this is its last request.
+    /// being closed before that was known, this is its last request.
     pub(super) fn begin_request(&self) {
         let serving = self.word(Phase::Serving);
         let before = self.phase.swap(serving, Ordering::SeqCst);

@@ -23,7 +23,7 @@ const UNSENT: u32 = 128 * 1024;
 
 /// The longest segment, in bytes. A client's system acknowledges what its reader takes in
 /// steps of segments: with those of the loopback interface, 64 KiB, a slow reader could not
-/// be told from one that has stopped.
+/// be distinguished from one that has stopped.
 const SEGMENT: u32 = 4 * 1024;
 
 /// Where to listen, as `-address` says it.

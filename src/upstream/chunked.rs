@@ -75,7 +75,7 @@ impl Chunks {
     }
 
     /// Takes the next piece, and moves what is to be passed on to its start; returns how
-    /// much that is. Behind the end everything is passed on: it is nobody's, and must be
+    /// much that is. Behind the end everything is passed on: it belongs to no answer, and must be
     /// seen.
     pub fn pass(&mut self, piece: &mut [u8]) -> usize {
         let (mut read, mut written) = (0, 0);

@@ -45,7 +45,7 @@ pub struct Endpoint {
     host: HostRule,
 }
 
-/// How endpoints are connected to, and what they are told.
+/// How endpoints are connected to, and what is sent to them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EndpointPolicy {
     /// Name look-up, TCP and TLS handshake together.

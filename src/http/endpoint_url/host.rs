@@ -29,7 +29,7 @@ pub(super) fn split_host_and_port(
     Ok((host, port))
 }
 
-/// A DNS name or an IPv4 address, as far as its characters tell.
+/// A DNS name or an IPv4 address, judged by its characters alone.
 pub(crate) fn check_host_name(host: &str) -> Result<(), EndpointUrlErrorKind> {
     use EndpointUrlErrorKind as Kind;
     if host.is_empty() {
