@@ -14,6 +14,11 @@ const MAX_DIGITS: usize = 16;
 /// The longest size line with its extensions, without CRLF, in bytes.
 const MAX_LINE: usize = 4 * 1024;
 
+/// How much longer all size lines may be, in bytes, than [`CHUNK_OVERHEAD`] and twice the data
+/// of each: extensions cost time and bring nothing.
+const MAX_OVERHEAD: u64 = 16 * 1024;
+const CHUNK_OVERHEAD: u64 = 16;
+
 /// The longest trailer section is at least this, in bytes.
 const MIN_TRAILERS: u64 = 64 * 1024;
 
@@ -25,6 +30,8 @@ pub struct ChunkedDecoder {
     left: u64,
     /// The length so far of the size line or of the trailer section, in bytes.
     length: u64,
+    /// See [`MAX_OVERHEAD`].
+    overhead: u64,
     /// How many bytes of data may still come.
     allowed: u64,
     max_body: u64,
@@ -65,6 +72,7 @@ impl ChunkedDecoder {
             state: State::Size,
             left: 0,
             length: 0,
+            overhead: 0,
             allowed: limits.body,
             max_body: limits.body,
             max_trailers: limits.head.max(MIN_TRAILERS),
@@ -177,6 +185,12 @@ impl ChunkedDecoder {
     }
 
     fn end_of_size(&mut self) -> Result<State, Rejection> {
+        let usual = self.left.saturating_mul(2).saturating_add(CHUNK_OVERHEAD);
+        self.overhead = (self.overhead + self.length).saturating_sub(usual);
+        if self.overhead > MAX_OVERHEAD {
+            let reason = "too much of the chunked body is no data";
+            return Err(Rejection::bad(reason));
+        }
         self.length = 0;
         if self.left == 0 {
             return Ok(State::Trailers);
@@ -260,6 +274,33 @@ mod tests {
 
     fn decode(bytes: impl AsRef<[u8]>) -> Outcome {
         decode_within(bytes.as_ref(), &LIMITS)
+    }
+
+    #[test]
+    fn extensions_may_be_long_but_not_many() {
+        let chunk = |data: usize, extension: usize| {
+            let (data, extension) = ("d".repeat(data), "e".repeat(extension));
+            format!("{:x};{extension}\r\n{data}\r\n", data.len())
+        };
+        for (chunks, is_sound) in [
+            (chunk(1, 4000).repeat(4), true),
+            (chunk(1, 4000).repeat(5), false),
+            // Little for each chunk, or little for its data.
+            (chunk(1, 16).repeat(10_000), true),
+            (chunk(1, 17).repeat(100_000), false),
+            (chunk(2000, 4000).repeat(100), true),
+        ] {
+            let wire = chunks + "0\r\n\r\n";
+            let outcome = decode_pieces(wire.as_bytes(), [wire.len()], &LIMITS);
+            let wanted = "too much of the chunked body is no data";
+            match outcome {
+                Ok(found) => assert!(is_sound && found.is_some()),
+                Err((status, reason)) => {
+                    assert!(!is_sound);
+                    assert_eq!((status, reason.as_str()), (400, wanted));
+                }
+            }
+        }
     }
 
     #[test]
@@ -378,8 +419,8 @@ mod tests {
         assert_eq!(decode(format!("1;{}", x(MAX_LINE - 1))), too_long);
         assert_eq!(decode(format!("1{}", " ".repeat(MAX_LINE))), too_long);
         // Each line has its own bound.
-        let many = format!("1;{}\r\na\r\n", x(MAX_LINE - 2)).repeat(50) + "0\r\n\r\n";
-        assert_eq!(decode(many), Ok(Some((vec![b'a'; 50], 0))));
+        let many = format!("1;{}\r\na\r\n", x(MAX_LINE - 2)).repeat(4) + "0\r\n\r\n";
+        assert_eq!(decode(many), Ok(Some((vec![b'a'; 4], 0))));
     }
 
     #[test]
