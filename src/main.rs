@@ -6,6 +6,7 @@
 use std::env;
 use std::error::Error;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::panic;
 use std::process::{self, ExitCode};
@@ -20,6 +21,8 @@ use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen;
 use balancing_reverse_proxy::downstream::server::Server;
+use balancing_reverse_proxy::http::forward::ForwardRules;
+use balancing_reverse_proxy::http::via::ViaEntry;
 use balancing_reverse_proxy::link_seam;
 use balancing_reverse_proxy::logging::{LogDestination, Logging};
 use balancing_reverse_proxy::proxy::handler::Proxy;
@@ -109,14 +112,16 @@ fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let stop_signals = handle_signals(logging)
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
+    let rules = Arc::new(forward_rules(&config));
     let proxy = Proxy {
         dispatcher: Arc::new(Dispatcher::new(
-            endpoints(&config, &limits, &idle_monitor)?,
+            endpoints(&config, &limits, &rules, &idle_monitor)?,
             config.policy,
             attempt_threads(&limits, config.endpoints.len()),
         )),
         proxy_status: config.proxy_status,
         half_close: limits.half_close,
+        rules,
     };
     if let Some(path) = &config.ready_file {
         // Left by a run that was killed. It must not be taken for this one's.
@@ -198,14 +203,26 @@ fn announce(logging: &Logging, log: &LogDestination, line: &str) {
     }
 }
 
+/// What is changed in heads. The id in `Via` is this process's own, from the keys that the system
+/// has given std's hash maps.
+fn forward_rules(config: &Config) -> ForwardRules {
+    let id = RandomState::new().hash_one(process::id());
+    ForwardRules {
+        via: Some(ViaEntry::new(id)),
+        ..config.rules.clone()
+    }
+}
+
 fn endpoints(
     config: &Config,
     limits: &Limits,
+    rules: &Arc<ForwardRules>,
     idle_monitor: &Arc<ConnectionMonitor>,
 ) -> Result<Vec<Endpoint>, Box<dyn Error>> {
     let settings = Settings {
         tls: tls::client_config(config.roots.iter().cloned(), config.identity.clone())?,
         policy: config.upstream,
+        rules: Arc::clone(rules),
         idle_connections: limits.max_connections,
         idle_monitor: Arc::clone(idle_monitor),
     };

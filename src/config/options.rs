@@ -12,6 +12,7 @@ use crate::dispatch::policy::{CooldownConfig, HedgeAfter, Hedging, Mode, Policy}
 use crate::downstream::limits::Limits;
 use crate::downstream::listen::ListenAddress;
 use crate::http::endpoint_url::{EndpointUrl, masked};
+use crate::http::forward::ForwardRules;
 use crate::logging::LogConfig;
 use crate::upstream::endpoint::EndpointPolicy;
 use crate::upstream::pem::{self, PemFileError};
@@ -27,6 +28,8 @@ pub struct Config {
     pub policy: Policy,
     /// How endpoints are connected to.
     pub upstream: EndpointPolicy,
+    /// What is changed in heads; the entry in `Via` is made at start.
+    pub rules: ForwardRules,
     /// Certificates to trust for https endpoints, besides the built-in ones. Each one has
     /// been accepted by [`pem::roots`].
     pub roots: Vec<pem::Certificate>,

@@ -63,7 +63,7 @@ fn takes_over_the_flags() {
     assert_eq!(config.policy.per_try_timeout, Duration::from_secs(2));
     assert_eq!(config.policy.request_timeout, Duration::from_secs(3));
     assert_eq!(config.upstream.renew_after, Some(Duration::from_secs(4)));
-    assert_eq!(config.upstream.host, HostRule::Client);
+    assert_eq!(config.rules.host, HostRule::Client);
     assert!(config.roots.is_empty());
 }
 
@@ -272,7 +272,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(policy.request_timeout, Duration::from_secs(60));
     assert_eq!(config.upstream.connect_timeout, Duration::from_secs(3));
     assert_eq!(config.upstream.renew_after, Some(Duration::from_secs(60)));
-    assert_eq!(config.upstream.host, HostRule::Endpoint);
+    assert_eq!(config.rules.host, HostRule::Endpoint);
     let limits = config.limits;
     assert_eq!((limits.max_connections, limits.workers), (1000, 1000));
     assert_eq!((limits.max_header, limits.max_body), (64 << 10, 100 << 20));

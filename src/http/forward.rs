@@ -15,7 +15,7 @@
 //! | `X-Forwarded-For` | the client's address appended | – | |
 //! | `X-Forwarded-Host`, `X-Forwarded-Proto` | replaced | – | a client must not forge them |
 //! | `Date` | – | added where there is none, when it is received | RFC 9110 6.6.1 |
-//! | `Via` | added | added | RFC 9110 7.6.3 |
+//! | `Via` | added | added | RFC 9110 7.6.3, see [`via`](super::via) |
 //!
 //! A head is written straight into its buffer: one allocation, and one more where
 //! `Connection` names headers.
@@ -26,13 +26,20 @@ use std::io::Write as _;
 use super::header::{Headers, is};
 use super::request::{Persistence, RequestHead, Version};
 use super::response::{BodyFraming, ResponseHead};
+use super::via::ViaEntry;
 use crate::http::endpoint_url::EndpointUrl;
-
-/// This proxy's name in `Via`.
-pub const PSEUDONYM: &str = "balancing-reverse-proxy";
 
 /// Room for the lines that are added to a head, in bytes.
 const ADDED: usize = 256;
+
+/// What is set for all messages.
+#[derive(Clone, Debug, Default)]
+pub struct ForwardRules {
+    /// Which name `Host` gives to an endpoint.
+    pub host: HostRule,
+    /// What is added to `Via`; `None`: nothing.
+    pub via: Option<ViaEntry>,
+}
 
 /// Which name `Host` gives to an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +59,7 @@ pub enum HostRule {
 pub fn request_head(
     request: &RequestHead,
     endpoint: &EndpointUrl,
-    host: HostRule,
+    rules: &ForwardRules,
     body: Option<u64>,
 ) -> Vec<u8> {
     let headers = request.headers();
@@ -66,7 +73,7 @@ pub fn request_head(
     let last_forwarded_for = headers
         .iter()
         .rposition(|header| is(header.name, "X-Forwarded-For"));
-    let kept = match host {
+    let kept = match rules.host {
         HostRule::Endpoint => None,
         HostRule::Client => request.host(),
     };
@@ -116,7 +123,7 @@ pub fn request_head(
         head.line(b"X-Forwarded-Host", host);
     }
     head.line(b"X-Forwarded-Proto", b"http");
-    head.via(request.version());
+    head.via(request.version(), rules);
     head.finish()
 }
 
@@ -126,6 +133,7 @@ pub fn response_head(
     response: &ResponseHead,
     framing: BodyFraming,
     persistence: Persistence,
+    rules: &ForwardRules,
 ) -> Vec<u8> {
     let mut head = HeadWriter::new(&response.headers);
     // Writing to a `Vec` does not fail.
@@ -157,7 +165,7 @@ pub fn response_head(
     for header in response.added.iter() {
         head.line(header.name, header.value);
     }
-    head.via(response.version);
+    head.via(response.version, rules);
     match persistence {
         Persistence::Stays => {}
         Persistence::KeepAlive => head.line(b"Connection", b"keep-alive"),
@@ -259,12 +267,14 @@ impl HeadWriter {
         }
     }
 
-    fn via(&mut self, received: Version) {
-        self.begin(b"Via");
-        self.bytes(received.number().as_bytes());
-        self.bytes(b" ");
-        self.bytes(PSEUDONYM.as_bytes());
-        self.bytes(b"\r\n");
+    fn via(&mut self, received: Version, rules: &ForwardRules) {
+        if let Some(entry) = &rules.via {
+            self.begin(b"Via");
+            self.bytes(received.number().as_bytes());
+            self.bytes(b" ");
+            self.bytes(entry.as_bytes());
+            self.bytes(b"\r\n");
+        }
     }
 
     fn finish(mut self) -> Vec<u8> {

@@ -5,8 +5,8 @@
 use std::io::Write as _;
 use std::time::SystemTime;
 
-use super::forward::PSEUDONYM;
 use super::request::{Persistence, Rejection};
+use super::via::PSEUDONYM;
 
 /// The name of the header.
 pub const PROXY_STATUS: &str = "Proxy-Status";

@@ -13,6 +13,7 @@ pub mod request;
 pub mod request_parser;
 pub mod response;
 mod target;
+pub mod via;
 
 #[cfg(test)]
 mod fuzz;

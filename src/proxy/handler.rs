@@ -6,15 +6,17 @@ use std::time::{Instant, SystemTime};
 
 use log::info;
 
-use super::proxy_status;
 use super::relay::{self, Relayed};
+use super::{local, proxy_status};
 use crate::dispatch::policy::OnExhausted;
 use crate::dispatch::trail::Trail;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::{ClientRequest, Handler, Responder};
+use crate::http::forward::{ForwardRules, response_head};
 use crate::http::local_reply::{self, PROXY_STATUS};
 use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
+use crate::http::via::loop_rejection;
 use crate::logging::escaped;
 use crate::upstream::control::RequestCancellation;
 use crate::upstream::failure::Failure;
@@ -34,10 +36,15 @@ pub struct Proxy {
     pub proxy_status: bool,
     /// Clients that have closed their sending side are answered.
     pub half_close: bool,
+    /// What is changed in heads: the same for each endpoint.
+    pub rules: Arc<ForwardRules>,
 }
 
 impl Handler for Proxy {
     fn handle(&self, request: ClientRequest, responder: Responder) {
+        if let Some(rejection) = loop_rejection(&request.head, self.rules.via.as_ref()) {
+            return local::reject(&rejection, request.client, responder);
+        }
         let cancellation = RequestCancellation::new(request.watch);
         let started = request.received_at;
         let request = Arc::new(Request {
@@ -49,6 +56,7 @@ impl Handler for Proxy {
             on_exhausted: self.dispatcher.policy().on_exhausted,
             proxy_status: self.proxy_status,
             half_close: self.half_close,
+            rules: Arc::clone(&self.rules),
             request: Arc::clone(&request),
             cancellation: Arc::clone(&cancellation),
             started,
@@ -68,6 +76,7 @@ struct Exchange {
     on_exhausted: OnExhausted,
     proxy_status: bool,
     half_close: bool,
+    rules: Arc<ForwardRules>,
     request: Arc<Request>,
     cancellation: Arc<RequestCancellation>,
     started: Instant,
@@ -92,7 +101,8 @@ impl Exchange {
             BodyFraming::Close => Persistence::Close,
             _ => responder.persistence(),
         };
-        let relayed = relay::relay(&mut responder, answer, framing, persistence);
+        let head = response_head(&answer.head, framing, persistence, &self.rules);
+        let relayed = relay::relay(&mut responder, answer, head, framing);
         match relayed {
             Relayed::Whole => responder.finish(persistence),
             // The end of the connection would pass for the end of the body.

@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use crate::dispatch::trail::Trail;
-use crate::http::forward::PSEUDONYM;
+use crate::http::via::PSEUDONYM;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::Failure;
 

@@ -7,8 +7,6 @@
 
 use std::io::{self, Write};
 
-use crate::http::forward::response_head;
-use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
 use crate::upstream::failure::Failure;
 use crate::upstream::response::Response;
@@ -30,15 +28,14 @@ pub enum Relayed {
     ClientGone(io::Error),
 }
 
-/// Relays `answer` to `client`. The framing says whether its end is marked by the
-/// end of the connection, which is then the caller's to make.
+/// Relays `answer` to `client`, with `head` in front. The framing says whether its end is marked
+/// by the end of the connection, which is then the caller's to make.
 pub fn relay(
     client: &mut dyn Write,
     mut answer: Response,
+    head: Vec<u8>,
     framing: BodyFraming,
-    persistence: Persistence,
 ) -> Relayed {
-    let head = response_head(&answer.head, framing, persistence);
     match copy(client, &mut answer, head, framing) {
         Ok(()) => Relayed::Whole,
         Err(Broke::Endpoint(failure)) => Relayed::Truncated(failure),

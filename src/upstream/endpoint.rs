@@ -23,7 +23,7 @@ use super::response::{Response, with_head};
 use super::stream::Tls;
 use super::transport::{NoResolver, Pool};
 use crate::http::endpoint_url::EndpointUrl;
-use crate::http::forward::{self, HostRule};
+use crate::http::forward::{self, ForwardRules};
 use crate::http::request::RequestHead;
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
@@ -42,18 +42,16 @@ pub struct Endpoint {
     pool: Arc<Pool>,
     /// What ureq calls: the same for every request.
     origin: Uri,
-    host: HostRule,
+    rules: Arc<ForwardRules>,
 }
 
-/// How endpoints are connected to, and what is sent to them.
+/// How endpoints are connected to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EndpointPolicy {
     /// Name look-up, TCP and TLS handshake together.
     pub connect_timeout: Duration,
     /// How long a connection is used at most.
     pub renew_after: Option<Duration>,
-    /// Which name `Host` gives.
-    pub host: HostRule,
 }
 
 /// What all endpoints share.
@@ -63,6 +61,8 @@ pub struct Settings {
     pub tls: Arc<ClientConfig>,
     /// As the flags say.
     pub policy: EndpointPolicy,
+    /// What is changed in heads.
+    pub rules: Arc<ForwardRules>,
     /// How many idle connections are kept for each endpoint.
     pub idle_connections: usize,
     /// Closes idle connections that expire; the caller waits for it.
@@ -147,7 +147,7 @@ impl Endpoint {
             agent: Agent::with_parts(config, dialler, NoResolver),
             pool,
             origin,
-            host: settings.policy.host,
+            rules: Arc::clone(&settings.rules),
         })
     }
 
@@ -212,7 +212,12 @@ impl Endpoint {
     ) -> (Result<ureq::http::Response<ureq::Body>, Failure>, CallTrace) {
         let call = Call {
             control: Arc::clone(control),
-            head: forward::request_head(request.head, &self.url, self.host, request.body.length()),
+            head: forward::request_head(
+                request.head,
+                &self.url,
+                &self.rules,
+                request.body.length(),
+            ),
             body: request.body.clone(),
             is_head: request.head.is_head(),
             authenticates: authentication::is_of_connection(
@@ -265,8 +270,8 @@ mod tests {
             policy: EndpointPolicy {
                 connect_timeout: PATIENCE,
                 renew_after: None,
-                host: HostRule::Endpoint,
             },
+            rules: Arc::default(),
             idle_connections: 8,
             idle_monitor: Arc::new(ConnectionMonitor::new(MAX_IDLE)),
         }

@@ -35,6 +35,7 @@ mod idempotent;
 mod intake;
 mod lifecycle;
 mod logging;
+mod loops;
 mod memory;
 mod obs_text;
 mod order;

@@ -6,7 +6,7 @@ use crate::common::{
     backend::{Act, Backend, Step, chunk_of, never, raw, script, send, status, wait},
     client::{Closed, End, Head},
     proxy::Proxy,
-    text,
+    text, without_id,
 };
 use std::time::{Duration, SystemTime};
 
@@ -59,8 +59,11 @@ fn names_order_duplicates_and_values_are_the_endpoint_s() {
             ("Content-Encoding", "gzip"),
         ]
     );
+    let [inner, ours] = answer.head.all("via")[..] else {
+        panic!("{:?}", answer.head);
+    };
     assert_eq!(
-        answer.head.all("via"),
+        [inner, without_id(ours)],
         ["1.1 inner", "1.1 balancing-reverse-proxy"]
     );
     assert_eq!(answer.head.all("date"), ["some day"]);
@@ -110,7 +113,8 @@ fn nothing_is_invented() {
         );
         assert_eq!(answer.body(), "ok");
         assert_eq!(passed(&answer.head), []);
-        assert_eq!(answer.header("via"), Some("1.1 balancing-reverse-proxy"));
+        let via = answer.header("via").map(without_id);
+        assert_eq!(via, Some("1.1 balancing-reverse-proxy"));
     }
 }
 
@@ -509,7 +513,8 @@ fn an_http_1_0_endpoint_is_understood() {
         let answer = client.get("/");
         assert_eq!(answer.body(), body);
         assert_eq!(answer.head.version, "HTTP/1.1");
-        assert_eq!(answer.header("via"), Some("1.0 balancing-reverse-proxy"));
+        let via = answer.header("via").map(without_id);
+        assert_eq!(via, Some("1.0 balancing-reverse-proxy"));
     }
 }
 

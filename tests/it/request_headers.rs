@@ -4,7 +4,7 @@ use crate::common::{
     backend::{Backend, Received, status},
     client::Client,
     proxy::Proxy,
-    text,
+    text, without_id,
 };
 use std::net::SocketAddr;
 
@@ -63,7 +63,10 @@ fn nothing_is_added_but_what_the_contract_lists() {
     let mut names: Vec<_> = request
         .headers
         .iter()
-        .map(|(name, value)| (name.to_lowercase(), value.clone()))
+        .map(|(name, value)| match name.to_lowercase() {
+            name if name == "via" => (name, without_id(value).to_owned()),
+            name => (name, value.clone()),
+        })
         .collect();
     names.sort();
     let expected = [
@@ -111,7 +114,8 @@ fn naming_the_forwarded_headers_in_connection_does_not_hide_the_client() {
     );
     assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(request.header("x-forwarded-host"), Some("h"));
-    assert_eq!(request.header("via"), Some("1.1 balancing-reverse-proxy"));
+    let via = request.header("via").map(without_id);
+    assert_eq!(via, Some("1.1 balancing-reverse-proxy"));
 }
 
 #[test]
@@ -168,8 +172,11 @@ fn forwarded_for_is_appended() {
     );
     assert_eq!(request.header("x-forwarded-host"), Some("h"));
     assert_eq!(request.header("x-forwarded-proto"), Some("http"));
+    let [before, ours] = request.all("via")[..] else {
+        panic!("{:?}", request.headers);
+    };
     assert_eq!(
-        request.all("via"),
+        [before, without_id(ours)],
         ["1.0 before", "1.1 balancing-reverse-proxy"]
     );
 }
@@ -177,7 +184,8 @@ fn forwarded_for_is_appended() {
 #[test]
 fn via_names_the_client_s_version() {
     let (request, _) = forwarded("GET / HTTP/1.0\r\nHost: h\r\n\r\n");
-    assert_eq!(request.header("via"), Some("1.0 balancing-reverse-proxy"));
+    let via = request.header("via").map(without_id);
+    assert_eq!(via, Some("1.0 balancing-reverse-proxy"));
     assert_eq!(request.version, "HTTP/1.1");
 }
 

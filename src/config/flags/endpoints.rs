@@ -43,7 +43,7 @@ pub(super) const GROUP: Group<Options> = Group {
                         HostRule::Endpoint
                     }
                 });
-                put(&mut options.config.upstream.host, host)
+                put(&mut options.config.rules.host, host)
             },
         },
         Flag {

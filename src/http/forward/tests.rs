@@ -27,16 +27,24 @@ fn lines(head: &[u8]) -> Vec<String> {
     text.split("\r\n").map(str::to_owned).collect()
 }
 
+/// The entry of process 1; everything else off.
+fn rules() -> ForwardRules {
+    ForwardRules {
+        via: Some(ViaEntry::new(1)),
+        ..ForwardRules::default()
+    }
+}
+
 fn forwarded(url: &str, request: &RequestHead, body: Option<u64>) -> Vec<String> {
     let url = url.parse().unwrap();
-    lines(&request_head(request, &url, HostRule::Endpoint, body))
+    lines(&request_head(request, &url, &rules(), body))
 }
 
 const OURS: [&str; 4] = [
     "X-Forwarded-For: 10.0.0.1",
     "X-Forwarded-Host: client.example",
     "X-Forwarded-Proto: http",
-    "Via: 1.1 balancing-reverse-proxy",
+    "Via: 1.1 balancing-reverse-proxy (x000000000001)",
 ];
 
 #[test]
@@ -153,7 +161,7 @@ fn forwarded_for_grows_at_its_end() {
             "X-Forwarded-For: 2.2.2.2, 3.3.3.3, 10.0.0.1",
             "X-Forwarded-Host: client.example",
             "X-Forwarded-Proto: http",
-            "Via: 1.1 balancing-reverse-proxy"
+            "Via: 1.1 balancing-reverse-proxy (x000000000001)"
         ]
     );
 }
@@ -181,7 +189,7 @@ fn a_client_without_host_gets_one_and_hides_none() {
             "Host: e",
             "X-Forwarded-For: 10.0.0.1",
             "X-Forwarded-Proto: http",
-            "Via: 1.0 balancing-reverse-proxy"
+            "Via: 1.0 balancing-reverse-proxy (x000000000001)"
         ]
     );
 }
@@ -208,7 +216,11 @@ fn the_host_that_the_client_asked_for_is_kept_on_demand() {
     for (given, host, wanted) in table {
         let request = request_for("GET", given, Version::Http11, host);
         let url = "http://e:81".parse().unwrap();
-        let forwarded = lines(&request_head(&request, &url, HostRule::Client, None));
+        let rules = ForwardRules {
+            host: HostRule::Client,
+            ..rules()
+        };
+        let forwarded = lines(&request_head(&request, &url, &rules, None));
         let start = [&["GET /t?q HTTP/1.1"][..], wanted, &OURS[..1]].concat();
         assert_eq!(forwarded[..start.len()], start);
         let told = forwarded
@@ -220,10 +232,15 @@ fn the_host_that_the_client_asked_for_is_kept_on_demand() {
 
 fn returned(status: u16, given: &[&str], framing: BodyFraming) -> Vec<String> {
     let response = ResponseHead::new(status, b"Fine", Version::Http11, headers(given));
-    lines(&response_head(&response, framing, Persistence::Stays))
+    lines(&response_head(
+        &response,
+        framing,
+        Persistence::Stays,
+        &rules(),
+    ))
 }
 
-const VIA: &str = "Via: 1.1 balancing-reverse-proxy";
+const VIA: &str = "Via: 1.1 balancing-reverse-proxy (x000000000001)";
 
 #[test]
 fn a_response_is_framed_where_the_endpoint_framed_it() {
@@ -317,18 +334,18 @@ fn bytes_beyond_ascii_pass_as_they_are() {
     );
     let url = "http://e/b?k=1".parse().unwrap();
     assert_eq!(
-        request_head(&request, &url, HostRule::Endpoint, None),
+        request_head(&request, &url, &rules(), None),
         b"M-SEARCH /b/\xe9?k=1&\xff HTTP/1.1\r\nHost: e\r\nX-*: \xff\x80 \xc3\xa9\r\n\
           X-Forwarded-For: ::1\r\nX-Forwarded-Proto: http\r\n\
-          Via: 1.1 balancing-reverse-proxy\r\n\r\n"
+          Via: 1.1 balancing-reverse-proxy (x000000000001)\r\n\r\n"
     );
     let mut lines = headers(&[]);
     lines.push(b"X", b"\xff");
     let mut response = ResponseHead::new(200, b"\xe9", Version::Http10, lines);
     response.added.push(b"Y", b"\xfe");
     assert_eq!(
-        response_head(&response, BodyFraming::Bodiless, Persistence::Close),
-        b"HTTP/1.1 200 \xe9\r\nX: \xff\r\nY: \xfe\r\nVia: 1.0 balancing-reverse-proxy\r\n\
+        response_head(&response, BodyFraming::Bodiless, Persistence::Close, &rules()),
+        b"HTTP/1.1 200 \xe9\r\nX: \xff\r\nY: \xfe\r\nVia: 1.0 balancing-reverse-proxy (x000000000001)\r\n\
           Connection: close\r\n\r\n"
     );
 }
@@ -375,6 +392,7 @@ fn an_http_1_0_client_is_told_what_becomes_of_its_connection() {
             &response,
             BodyFraming::Length(0),
             persistence,
+            &rules(),
         ));
         let found = head.iter().find(|line| line.starts_with("Connection"));
         assert_eq!(found.map(String::as_str), wanted);

@@ -21,8 +21,9 @@ mod reader;
 use self::input::{Dice, input};
 use self::meaning::{Replaced, by_httparse, by_node, canonical, meaning};
 use self::reader::{Accepted, read};
-use super::forward::{HostRule, request_head};
+use super::forward::{ForwardRules, request_head};
 use super::request::{Framing, Persistence, Version};
+use super::via::ViaEntry;
 use crate::http::endpoint_url::EndpointUrl;
 
 /// As many as take a debug build about two seconds.
@@ -105,7 +106,7 @@ fn compare(bytes: &[u8], accepted: &Accepted, endpoint: &EndpointUrl, counts: &m
     let data = accepted.data();
     let announced = accepted.request.framing != Framing::None;
     let announced = announced.then_some(data.len() as u64);
-    let mut forwarded = request_head(head, endpoint, HostRule::Endpoint, announced);
+    let mut forwarded = request_head(head, endpoint, &rules(), announced);
     let head_length = forwarded.len();
     forwarded.extend_from_slice(&data);
     let (found, _) = node(&forwarded, head_length).expect("an endpoint gets a request");
@@ -120,6 +121,13 @@ fn compare(bytes: &[u8], accepted: &Accepted, endpoint: &EndpointUrl, counts: &m
     };
     assert_eq!((count("Host"), count("Transfer-Encoding")), (1, 0));
     assert!(count("Content-Length") <= 1);
+}
+
+fn rules() -> ForwardRules {
+    ForwardRules {
+        via: Some(ViaEntry::new(1)),
+        ..ForwardRules::default()
+    }
 }
 
 fn has_length(body: &[u8]) -> bool {

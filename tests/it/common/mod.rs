@@ -181,3 +181,13 @@ pub fn median<T: Ord + Copy>(mut measured: Vec<T>) -> T {
     measured.sort_unstable();
     measured[measured.len() / 2]
 }
+
+/// An entry of the proxy's in `Via` without the comment, which must have an id.
+#[track_caller]
+pub fn without_id(entry: &str) -> &str {
+    let parts = entry.split_once(" (x");
+    let digits = parts.and_then(|(_, rest)| rest.strip_suffix(')'));
+    let is_id = |text: &str| text.len() == 12 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    assert!(digits.is_some_and(is_id), "{entry:?}");
+    parts.unwrap().0
+}

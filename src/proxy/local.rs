@@ -1,0 +1,28 @@
+//! Requests that are answered without an endpoint.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use log::info;
+
+use crate::downstream::Responder;
+use crate::http::local_reply::rejected;
+use crate::http::request::{Persistence, Rejection};
+use crate::logging::canonical;
+
+/// Rejects a request of `client`, whose connection is closed.
+pub fn reject(rejection: &Rejection, client: SocketAddr, responder: Responder) {
+    info!("refused a request of {}: {rejection}", canonical(client));
+    let answer = rejected(rejection, SystemTime::now());
+    send(&answer, Persistence::Close, responder);
+}
+
+/// Sends a whole answer.
+fn send(answer: &[u8], persistence: Persistence, mut responder: Responder) {
+    match responder.write_all(answer) {
+        Ok(()) => responder.finish(persistence),
+        // The client has gone.
+        Err(_) => responder.abort(),
+    }
+}
