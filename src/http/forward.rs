@@ -14,6 +14,7 @@
 //! | `Authorization` | from the endpoint's URL, if the client has none | – | RFC 9110 11.6.2 |
 //! | `X-Forwarded-For` | the client's address appended | – | |
 //! | `X-Forwarded-Host`, `X-Forwarded-Proto` | replaced | – | a client must not forge them |
+//! | `Max-Forwards` | less one on OPTIONS and TRACE | – | RFC 9110 7.6.2 |
 //! | `Date` | – | added where there is none, when it is received | RFC 9110 6.6.1 |
 //! | `Via` | added | added | RFC 9110 7.6.3, see [`via`](super::via) |
 //!
@@ -24,6 +25,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 
 use super::header::{Headers, is};
+use super::max_forwards;
 use super::request::{Persistence, RequestHead, Version};
 use super::response::{BodyFraming, ResponseHead};
 use super::via::ViaEntry;
@@ -84,6 +86,7 @@ pub fn request_head(
     let needs_length = matches!(request.method(), "POST" | "PUT" | "PATCH");
     let mut length = body.or(needs_length.then_some(0));
     let mut has_authorization = false;
+    let max_forwards = max_forwards::of(request);
 
     for (index, header) in headers.iter().enumerate() {
         let name = header.name;
@@ -102,6 +105,11 @@ pub fn request_head(
                 head.bytes(b", ");
             }
             head.end(request.client());
+        } else if let Some(number) = max_forwards
+            && is(name, "Max-Forwards")
+            && !named.has(name)
+        {
+            head.display(name, number.saturating_sub(1));
         } else if !(is_hop_by_hop(name) || named.has(name) || is_replaced(name)) {
             has_authorization |= is(name, "Authorization");
             head.line(name, header.value);

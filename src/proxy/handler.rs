@@ -14,6 +14,7 @@ use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::{ClientRequest, Handler, Responder};
 use crate::http::forward::{ForwardRules, response_head};
 use crate::http::local_reply::{self, PROXY_STATUS};
+use crate::http::max_forwards;
 use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
 use crate::http::via::loop_rejection;
@@ -42,6 +43,10 @@ pub struct Proxy {
 
 impl Handler for Proxy {
     fn handle(&self, request: ClientRequest, responder: Responder) {
+        // In front of the search for loops: it serves to find them.
+        if max_forwards::of(&request.head) == Some(0) {
+            return local::answer_finally(&request.head, responder);
+        }
         if let Some(rejection) = loop_rejection(&request.head, self.rules.via.as_ref()) {
             return local::reject(&rejection, request.client, responder);
         }

@@ -8,14 +8,26 @@ use log::info;
 
 use crate::downstream::Responder;
 use crate::http::local_reply::rejected;
-use crate::http::request::{Persistence, Rejection};
-use crate::logging::canonical;
+use crate::http::max_forwards;
+use crate::http::request::{Persistence, Rejection, RequestHead};
+use crate::logging::{canonical, escaped};
 
 /// Rejects a request of `client`, whose connection is closed.
 pub fn reject(rejection: &Rejection, client: SocketAddr, responder: Responder) {
     info!("refused a request of {}: {rejection}", canonical(client));
     let answer = rejected(rejection, SystemTime::now());
     send(&answer, Persistence::Close, responder);
+}
+
+/// Answers a request of OPTIONS or TRACE that may not be forwarded any more.
+pub fn answer_finally(request: &RequestHead, mut responder: Responder) {
+    let persistence = responder.persistence();
+    let answer = max_forwards::final_answer(request, persistence, SystemTime::now());
+    send(&answer, persistence, responder);
+    info!(
+        "request {} answered without an endpoint: Max-Forwards is 0",
+        escaped(request.target())
+    );
 }
 
 /// Sends a whole answer.

@@ -36,6 +36,7 @@ mod intake;
 mod lifecycle;
 mod logging;
 mod loops;
+mod max_forwards;
 mod memory;
 mod obs_text;
 mod order;

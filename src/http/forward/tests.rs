@@ -167,6 +167,34 @@ fn forwarded_for_grows_at_its_end() {
 }
 
 #[test]
+fn max_forwards_goes_on_less_one_where_it_applies() {
+    let table = [
+        ("OPTIONS", "max-forwards: 5", Some("max-forwards: 4")),
+        ("TRACE", "Max-Forwards: 1", Some("Max-Forwards: 0")),
+        ("TRACE", "Max-Forwards: 010", Some("Max-Forwards: 9")),
+        (
+            "TRACE",
+            "Max-Forwards: 99999999999999999999",
+            Some("Max-Forwards: 18446744073709551614"),
+        ),
+        ("TRACE", "Max-Forwards: x", Some("Max-Forwards: x")),
+        ("OPTIONS", "Max-Forwards: -5", Some("Max-Forwards: -5")),
+        ("GET", "Max-Forwards: 5", Some("Max-Forwards: 5")),
+        ("GET", "Max-Forwards: 0", Some("Max-Forwards: 0")),
+        ("trace", "Max-Forwards: 5", Some("Max-Forwards: 5")),
+    ];
+    for (method, given, wanted) in table {
+        let given = ["Host: c", given, "X: 1"];
+        let head = forwarded("http://e", &request(method, &given), None);
+        assert_eq!(head.get(2).map(String::as_str), wanted, "{method}");
+        assert_eq!(head[3], "X: 1");
+    }
+    let given = ["Host: c", "Connection: Max-Forwards", "Max-Forwards: 5"];
+    let head = forwarded("http://e", &request("TRACE", &given), None);
+    assert!(!head.concat().contains("Max-Forwards"), "{head:?}");
+}
+
+#[test]
 fn user_information_is_sent_unless_the_client_has_its_own() {
     let own = forwarded(
         "http://u:p@e",
