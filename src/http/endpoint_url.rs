@@ -66,6 +66,12 @@ impl EndpointUrl {
         self.authorization.as_deref()
     }
 
+    /// The path without the slashes at its end; may be empty.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// `http://host:port`, always with the port, without user information and path.
     #[must_use]
     pub fn origin(&self) -> String {

@@ -13,10 +13,11 @@
 //! | `Content-Length` | of the body as it is sent | the endpoint's, or chunked | RFC 9112 6 |
 //! | `Authorization` | from the endpoint's URL, if the client has none | – | RFC 9110 11.6.2 |
 //! | `X-Forwarded-For` | the client's address appended | – | |
-//! | `X-Forwarded-Host`, `X-Forwarded-Proto` | replaced | – | a client must not forge them |
+//! | `X-Forwarded-Host`, `X-Forwarded-Proto` | replaced, or kept where there are any with `-keep-forwarded` | – | a client must not forge them |
 //! | `Max-Forwards` | less one on OPTIONS and TRACE | – | RFC 9110 7.6.2 |
 //! | `Date` | – | added where there is none, when it is received | RFC 9110 6.6.1 |
-//! | `Via` | added | added | RFC 9110 7.6.3, see [`via`](super::via) |
+//! | `Location`, `Content-Location` | – | the proxy's URL for the endpoint's with `-rewrite-location` | see [`location`](super::location) |
+//! | `Via` | added, but with `-no-via` | added, but with `-no-via` | RFC 9110 7.6.3, see [`via`](super::via) |
 //!
 //! A head is written straight into its buffer: one allocation, and one more where
 //! `Connection` names headers.
@@ -24,7 +25,8 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
-use super::header::{Headers, is};
+use super::header::{Header, Headers, is};
+use super::location::LocationRewrite;
 use super::max_forwards;
 use super::request::{Persistence, RequestHead, Version};
 use super::response::{BodyFraming, ResponseHead};
@@ -34,13 +36,18 @@ use crate::http::endpoint_url::EndpointUrl;
 /// Room for the lines that are added to a head, in bytes.
 const ADDED: usize = 256;
 
-/// What is set for all messages.
+/// What is set for all messages; the default is to add and keep nothing.
 #[derive(Clone, Debug, Default)]
 pub struct ForwardRules {
     /// Which name `Host` gives to an endpoint.
     pub host: HostRule,
-    /// What is added to `Via`; `None`: nothing.
+    /// What is added to `Via`; `None`: nothing. What others have written in it stays.
     pub via: Option<ViaEntry>,
+    /// `X-Forwarded-Host` and `X-Forwarded-Proto` of a request are kept, each where it is there
+    /// and not empty.
+    pub keep_forwarded: bool,
+    /// URLs of an endpoint in its answers are made the proxy's.
+    pub rewrite_location: bool,
 }
 
 /// Which name `Host` gives to an endpoint.
@@ -51,6 +58,16 @@ pub enum HostRule {
     Endpoint,
     /// The one that the client asked for; the endpoint's own where there is none.
     Client,
+}
+
+impl HostRule {
+    fn of<'a>(self, request: &'a RequestHead, endpoint: &'a EndpointUrl) -> &'a [u8] {
+        let kept = match self {
+            Self::Endpoint => None,
+            Self::Client => request.host(),
+        };
+        kept.unwrap_or(endpoint.authority().as_bytes())
+    }
 }
 
 /// The request's head for one endpoint, with the empty line.
@@ -75,11 +92,7 @@ pub fn request_head(
     let last_forwarded_for = headers
         .iter()
         .rposition(|header| is(header.name, "X-Forwarded-For"));
-    let kept = match rules.host {
-        HostRule::Endpoint => None,
-        HostRule::Client => request.host(),
-    };
-    let mut host = Some(kept.unwrap_or(endpoint.authority().as_bytes()));
+    let mut host = Some(rules.host.of(request, endpoint));
     if headers.get("Host").is_none() {
         head.line(b"Host", host.take().unwrap_or_default());
     }
@@ -87,6 +100,7 @@ pub fn request_head(
     let mut length = body.or(needs_length.then_some(0));
     let mut has_authorization = false;
     let max_forwards = max_forwards::of(request);
+    let mut kept = KeptForwarded::default();
 
     for (index, header) in headers.iter().enumerate() {
         let name = header.name;
@@ -113,6 +127,8 @@ pub fn request_head(
         } else if !(is_hop_by_hop(name) || named.has(name) || is_replaced(name)) {
             has_authorization |= is(name, "Authorization");
             head.line(name, header.value);
+        } else if rules.keep_forwarded && !named.has(name) && kept.takes(header) {
+            head.line(name, header.value);
         }
     }
 
@@ -127,21 +143,25 @@ pub fn request_head(
     if last_forwarded_for.is_none() {
         head.display(b"X-Forwarded-For", request.client());
     }
-    if let Some(host) = request.host() {
+    if let Some(host) = request.host().filter(|_| !kept.host) {
         head.line(b"X-Forwarded-Host", host);
     }
-    head.line(b"X-Forwarded-Proto", b"http");
+    if !kept.proto {
+        head.line(b"X-Forwarded-Proto", b"http");
+    }
     head.via(request.version(), rules);
     head.finish()
 }
 
-/// The response's head for the client, with the empty line.
+/// The response's head for the client, with the empty line. `location` rewrites `Location` and
+/// `Content-Location`.
 #[must_use]
 pub fn response_head(
     response: &ResponseHead,
     framing: BodyFraming,
     persistence: Persistence,
     rules: &ForwardRules,
+    location: Option<LocationRewrite<'_>>,
 ) -> Vec<u8> {
     let mut head = HeadWriter::new(&response.headers);
     // Writing to a `Vec` does not fail.
@@ -163,7 +183,13 @@ pub fn response_head(
                 head.line(name, header.value);
             }
         } else if !(is_hop_by_hop(name) || named.has(name)) {
-            head.line(name, header.value);
+            let pieces = location
+                .filter(|_| is(name, "Location") || is(name, "Content-Location"))
+                .and_then(|location| location.rewrite(header.value));
+            match pieces {
+                None => head.line(name, header.value),
+                Some(pieces) => head.pieces(name, pieces),
+            }
         }
     }
 
@@ -227,6 +253,27 @@ fn is_replaced(name: &[u8]) -> bool {
     is(name, "Expect") || is(name, "X-Forwarded-Host") || is(name, "X-Forwarded-Proto")
 }
 
+/// Which of these fields of the request have been kept.
+#[derive(Default)]
+struct KeptForwarded {
+    host: bool,
+    proto: bool,
+}
+
+impl KeptForwarded {
+    /// Whether the line is one of these, and has a value.
+    fn takes(&mut self, header: Header<'_>) -> bool {
+        let kept = match header.name.len() {
+            16 if is(header.name, "X-Forwarded-Host") => &mut self.host,
+            17 if is(header.name, "X-Forwarded-Proto") => &mut self.proto,
+            _ => return false,
+        };
+        let has_value = !header.value.is_empty();
+        *kept |= has_value;
+        has_value
+    }
+}
+
 /// Writes a head line by line.
 struct HeadWriter(Vec<u8>);
 
@@ -253,6 +300,14 @@ impl HeadWriter {
     fn line(&mut self, name: &[u8], value: &[u8]) {
         self.begin(name);
         self.bytes(value);
+        self.bytes(b"\r\n");
+    }
+
+    fn pieces(&mut self, name: &[u8], value: [&[u8]; 4]) {
+        self.begin(name);
+        for piece in value {
+            self.bytes(piece);
+        }
         self.bytes(b"\r\n");
     }
 

@@ -9,6 +9,7 @@ pub mod forward;
 mod head_rules;
 pub mod header;
 pub mod local_reply;
+pub mod location;
 pub mod max_forwards;
 pub mod request;
 pub mod request_parser;

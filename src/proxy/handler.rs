@@ -12,8 +12,10 @@ use crate::dispatch::policy::OnExhausted;
 use crate::dispatch::trail::Trail;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::{ClientRequest, Handler, Responder};
+use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{ForwardRules, response_head};
 use crate::http::local_reply::{self, PROXY_STATUS};
+use crate::http::location::LocationRewrite;
 use crate::http::max_forwards;
 use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
@@ -106,7 +108,13 @@ impl Exchange {
             BodyFraming::Close => Persistence::Close,
             _ => responder.persistence(),
         };
-        let head = response_head(&answer.head, framing, persistence, &self.rules);
+        let head = response_head(
+            &answer.head,
+            framing,
+            persistence,
+            &self.rules,
+            self.location_rewrite(&endpoint.url),
+        );
         let relayed = relay::relay(&mut responder, answer, head, framing);
         match relayed {
             Relayed::Whole => responder.finish(persistence),
@@ -141,6 +149,14 @@ impl Exchange {
                 endpoint.index, note
             );
         }
+    }
+
+    fn location_rewrite<'a>(&'a self, endpoint: &'a EndpointUrl) -> Option<LocationRewrite<'a>> {
+        let rules = &self.rules;
+        let request = &self.request.head;
+        rules
+            .rewrite_location
+            .then(|| LocationRewrite::new(request, endpoint, rules.keep_forwarded))
     }
 
     /// The client has gone away before there was an answer.

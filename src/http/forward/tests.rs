@@ -265,6 +265,7 @@ fn returned(status: u16, given: &[&str], framing: BodyFraming) -> Vec<String> {
         framing,
         Persistence::Stays,
         &rules(),
+        None,
     ))
 }
 
@@ -372,7 +373,7 @@ fn bytes_beyond_ascii_pass_as_they_are() {
     let mut response = ResponseHead::new(200, b"\xe9", Version::Http10, lines);
     response.added.push(b"Y", b"\xfe");
     assert_eq!(
-        response_head(&response, BodyFraming::Bodiless, Persistence::Close, &rules()),
+        response_head(&response, BodyFraming::Bodiless, Persistence::Close, &rules(), None),
         b"HTTP/1.1 200 \xe9\r\nX: \xff\r\nY: \xfe\r\nVia: 1.0 balancing-reverse-proxy (x000000000001)\r\n\
           Connection: close\r\n\r\n"
     );
@@ -421,8 +422,112 @@ fn an_http_1_0_client_is_told_what_becomes_of_its_connection() {
             BodyFraming::Length(0),
             persistence,
             &rules(),
+            None,
         ));
         let found = head.iter().find(|line| line.starts_with("Connection"));
         assert_eq!(found.map(String::as_str), wanted);
     }
+}
+
+#[test]
+fn without_an_entry_via_is_what_others_have_written() {
+    let given = ["Host: c", "Via: 1.0 a", "X: 1"];
+    let url = "http://e".parse().unwrap();
+    let rules = ForwardRules::default();
+    let head = lines(&request_head(&request("GET", &given), &url, &rules, None));
+    let wanted = [
+        &["GET /t?q HTTP/1.1", "Host: e", "Via: 1.0 a", "X: 1"][..],
+        &OURS[..3],
+    ];
+    assert_eq!(head, wanted.concat());
+    let response = ResponseHead::new(200, b"Fine", Version::Http11, headers(&["Via: 1.1 b"]));
+    let framing = BodyFraming::Length(0);
+    let head = response_head(&response, framing, Persistence::Stays, &rules, None);
+    let wanted = ["HTTP/1.1 200 Fine", "Via: 1.1 b", "Content-Length: 0"];
+    assert_eq!(lines(&head), wanted);
+}
+
+#[test]
+fn scheme_and_host_that_a_request_tells_are_kept_on_demand() {
+    let (host, proto) = (OURS[1], OURS[2]);
+    let table: [(&[&str], &[&str], &[&str]); 7] = [
+        (
+            &["x-forwarded-proto: https", "X: 1"],
+            &["x-forwarded-proto: https", "X: 1"],
+            &[host],
+        ),
+        (
+            &["X-Forwarded-Host: f", "X: 1"],
+            &["X-Forwarded-Host: f", "X: 1"],
+            &[proto],
+        ),
+        (
+            &["X-Forwarded-Host: f, g", "X-Forwarded-Proto: https"],
+            &["X-Forwarded-Host: f, g", "X-Forwarded-Proto: https"],
+            &[],
+        ),
+        (
+            &["X-Forwarded-Proto: https", "X-Forwarded-Proto: http"],
+            &["X-Forwarded-Proto: https", "X-Forwarded-Proto: http"],
+            &[host],
+        ),
+        (
+            &["X-Forwarded-Host: ", "X-Forwarded-Proto: "],
+            &[],
+            &[host, proto],
+        ),
+        (&["X: 1"], &["X: 1"], &[host, proto]),
+        // For this hop only.
+        (
+            &["Connection: x-forwarded-proto", "X-Forwarded-Proto: https"],
+            &[],
+            &[host, proto],
+        ),
+    ];
+    let url = "http://e".parse().unwrap();
+    let rules = ForwardRules {
+        keep_forwarded: true,
+        ..rules()
+    };
+    for (given, kept, added) in table {
+        let request = request("GET", &[&["Host: c"], given].concat());
+        let head = lines(&request_head(&request, &url, &rules, None));
+        let start = ["GET /t?q HTTP/1.1", "Host: e"];
+        let wanted = [&start[..], kept, &OURS[..1], added, &OURS[3..]].concat();
+        assert_eq!(head, wanted, "{given:?}");
+    }
+}
+
+#[test]
+fn locations_are_rewritten_on_demand_and_nothing_else_is() {
+    let given = [
+        "location: http://e/api/a",
+        "Content-Location: /api/b",
+        "Location: http://other/c",
+        "Link: <http://e/api/d>",
+        "Refresh: 1; url=http://e/api/e",
+    ];
+    let response = ResponseHead::new(201, b"Fine", Version::Http11, headers(&given));
+    let request = request("GET", &["Host: client.example"]);
+    let url = "http://e/api".parse().unwrap();
+    let location = LocationRewrite::new(&request, &url, false);
+    let head = |location| {
+        let framing = BodyFraming::Length(0);
+        let head = response_head(&response, framing, Persistence::Stays, &rules(), location);
+        lines(&head)[1..6].to_vec()
+    };
+    assert_eq!(head(None), given);
+    let rewritten = ["location: http://client.example/a", "Content-Location: /b"];
+    assert_eq!(head(Some(location)), [&rewritten[..], &given[2..]].concat());
+    let named = ["Connection: Location", "Location: http://e/api/a"];
+    let response = ResponseHead::new(201, b"", Version::Http11, headers(&named));
+    let framing = BodyFraming::Length(0);
+    let head = response_head(
+        &response,
+        framing,
+        Persistence::Stays,
+        &rules(),
+        Some(location),
+    );
+    assert!(!lines(&head).concat().contains("http://"));
 }
