@@ -208,7 +208,7 @@ fn announce(logging: &Logging, log: &LogDestination, line: &str) {
 fn forward_rules(config: &Config) -> ForwardRules {
     let id = RandomState::new().hash_one(process::id());
     ForwardRules {
-        via: Some(ViaEntry::new(id)),
+        via: (!config.no_via).then(|| ViaEntry::new(id)),
         ..config.rules.clone()
     }
 }

@@ -30,6 +30,8 @@ pub struct Config {
     pub upstream: EndpointPolicy,
     /// What is changed in heads; the entry in `Via` is made at start.
     pub rules: ForwardRules,
+    /// Nothing is added to `Via`.
+    pub no_via: bool,
     /// Certificates to trust for https endpoints, besides the built-in ones. Each one has
     /// been accepted by [`pem::roots`].
     pub roots: Vec<pem::Certificate>,

@@ -37,6 +37,9 @@ fn takes_over_the_flags() {
         "-request-timeout=3s",
         "-renew-after=4s",
         "-keep-host",
+        "-keep-forwarded",
+        "-no-via",
+        "-rewrite-location",
     ])
     .unwrap();
     let shown: Vec<String> = config.endpoints.iter().map(ToString::to_string).collect();
@@ -64,6 +67,7 @@ fn takes_over_the_flags() {
     assert_eq!(config.policy.request_timeout, Duration::from_secs(3));
     assert_eq!(config.upstream.renew_after, Some(Duration::from_secs(4)));
     assert_eq!(config.rules.host, HostRule::Client);
+    assert!(config.rules.keep_forwarded && config.rules.rewrite_location && config.no_via);
     assert!(config.roots.is_empty());
 }
 
@@ -273,6 +277,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.upstream.connect_timeout, Duration::from_secs(3));
     assert_eq!(config.upstream.renew_after, Some(Duration::from_secs(60)));
     assert_eq!(config.rules.host, HostRule::Endpoint);
+    let rules = &config.rules;
+    assert!(!rules.keep_forwarded && !rules.rewrite_location && !config.no_via);
     let limits = config.limits;
     assert_eq!((limits.max_connections, limits.workers), (1000, 1000));
     assert_eq!((limits.max_header, limits.max_body), (64 << 10, 100 << 20));

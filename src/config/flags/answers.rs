@@ -1,4 +1,5 @@
-//! Flags: which answers are usable, and what the client gets when none is.
+//! Flags: which answers are usable, what is changed in them, and what the client gets when none
+//! is.
 
 use crate::cli::{Flag, Group, Problem, Takes, put, values};
 use crate::config::options::Options;
@@ -40,6 +41,19 @@ pub(super) const GROUP: Group<Options> = Group {
                 ];
                 let answer = values::one_of(text, "an answer", &choices);
                 put(&mut options.config.policy.on_exhausted, answer)
+            },
+        },
+        Flag {
+            name: "-rewrite-location",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "make a Location or Content-Location that begins with the endpoint's base \
+                   URL one of the proxy's, with the scheme and host that the client used",
+            set: |options, text| {
+                put(
+                    &mut options.config.rules.rewrite_location,
+                    values::boolean(text),
+                )
             },
         },
         Flag {

@@ -47,6 +47,27 @@ pub(super) const GROUP: Group<Options> = Group {
             },
         },
         Flag {
+            name: "-keep-forwarded",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "keep X-Forwarded-Proto and X-Forwarded-Host of a request where there are \
+                   any: for a TLS terminator in front",
+            set: |options, text| {
+                put(
+                    &mut options.config.rules.keep_forwarded,
+                    values::boolean(text),
+                )
+            },
+        },
+        Flag {
+            name: "-no-via",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "add nothing to Via (nginx does not compress for requests that have it); a \
+                   loop is then found by more than 64 addresses in X-Forwarded-For",
+            set: |options, text| put(&mut options.config.no_via, values::boolean(text)),
+        },
+        Flag {
             name: "-ca-file",
             takes: Takes::Value("FILE"),
             default: "",
