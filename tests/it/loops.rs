@@ -13,7 +13,7 @@ const SAME_PROCESS: &str = "request loop: this process has forwarded the request
 
 /// An address for a proxy that is to be its own endpoint. No other test listens on this host, so
 /// the port stays free.
-fn own_address(host: &str) -> SocketAddr {
+pub fn own_address(host: &str) -> SocketAddr {
     TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
 }
 
