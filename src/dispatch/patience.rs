@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_millis(50);
 
 /// An endpoint is much slower than the quickest one if it takes more than so many times as
-/// long, and this on top. (What is cancelled counts twice its time: equal endpoints stay below.)
+/// long, and this on top. (What is cancelled is not counted here: it would make equal endpoints
+/// slow on a busy machine.)
 const SLOWER: u64 = 2;
 const LATER: Duration = Duration::from_millis(5);
 
@@ -47,6 +48,8 @@ struct Endpoint {
     /// The moving average of their times, in microseconds. Of two threads that change it at
     /// once, one may be lost.
     average: AtomicU64,
+    /// The same of those that have ended with a usable answer.
+    usable: AtomicU64,
     /// How many attempts have started while it was not waited for.
     unwatched: AtomicU32,
 }
@@ -79,9 +82,11 @@ impl Patience {
         };
         // A failure that comes at once makes no endpoint quick.
         if let Some(after) = usable_after.map(micros) {
-            match endpoint.average() {
-                0 => endpoint.average.store(after, Ordering::Relaxed),
-                average => endpoint.weigh_in(average, after),
+            for average in [&endpoint.average, &endpoint.usable] {
+                match average.load(Ordering::Relaxed) {
+                    0 => average.store(after, Ordering::Relaxed),
+                    before => weigh_in(average, before, after),
+                }
             }
         }
         endpoint.asked.store(0, Ordering::Relaxed);
@@ -94,7 +99,7 @@ impl Patience {
             let average = endpoint.average.load(Ordering::Relaxed);
             let longer = micros(after).saturating_mul(2);
             if longer > average {
-                endpoint.weigh_in(average, longer);
+                weigh_in(&endpoint.average, average, longer);
             }
         }
     }
@@ -114,10 +119,10 @@ impl Patience {
     }
 
     fn is_slow(&self, endpoint: &Endpoint) -> bool {
-        let averages = self.endpoints.iter().map(Endpoint::average);
+        let usable = |endpoint: &Endpoint| endpoint.usable.load(Ordering::Relaxed);
+        let averages = self.endpoints.iter().map(usable);
         let quickest = averages.filter(|average| *average > 0).min();
-        let most = quickest.unwrap_or_default() * SLOWER + micros(LATER);
-        endpoint.average() > most
+        usable(endpoint) > quickest.unwrap_or_default() * SLOWER + micros(LATER)
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -126,15 +131,9 @@ impl Patience {
     }
 }
 
-impl Endpoint {
-    fn average(&self) -> u64 {
-        self.average.load(Ordering::Relaxed)
-    }
-
-    fn weigh_in(&self, average: u64, time: u64) {
-        let average = (average - average / WEIGHT).saturating_add(time / WEIGHT);
-        self.average.store(average, Ordering::Relaxed);
-    }
+fn weigh_in(average: &AtomicU64, before: u64, time: u64) {
+    let after = (before - before / WEIGHT).saturating_add(time / WEIGHT);
+    average.store(after, Ordering::Relaxed);
 }
 
 fn micros(time: Duration) -> u64 {

@@ -42,7 +42,7 @@ const GRACE: Duration = Duration::from_millis(5);
 const LONGEST_GRACE: Duration = Duration::from_millis(100);
 
 /// Losers have so many times as long as attempts take on the average.
-const AVERAGES: u32 = 3;
+const AVERAGES: u32 = 5;
 
 /// A body in memory that is no longer than this, in bytes, is relayed without waiting: a
 /// client's socket has room for it.
