@@ -22,7 +22,7 @@ pub fn escaped(text: &[u8]) -> String {
 
 /// The message as one line, without its end. What is unfit is escaped as in `\n` and `\u{1b}`.
 pub(super) fn one_line(message: impl Display) -> String {
-    let mut line = String::new();
+    let mut line = String::with_capacity(128);
     // Fails if the message's own `Display` does; the line then ends there.
     let _ = write!(line, "{message}");
     while let Some(unfit) = line.chars().find(|c| is_unfit(*c)) {

@@ -15,6 +15,9 @@ use crossbeam_channel::Sender;
 /// carry what clients send, which may be long.
 pub(super) const QUEUE_BYTES: usize = 4 << 20;
 
+/// A usual line is shorter than this, in bytes.
+const USUAL_LINE: usize = 192;
+
 /// What waits for the writer.
 pub(super) enum Item {
     /// With its newline.
@@ -52,6 +55,10 @@ impl Queue {
 
 impl io::Write for Queue {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if self.line.is_empty() {
+            // `simplelog` writes a line in many pieces.
+            self.line.reserve(USUAL_LINE);
+        }
         self.line.extend_from_slice(piece);
         if piece.ends_with(b"\n") {
             let line = mem::take(&mut self.line);
