@@ -5,6 +5,7 @@
 //! are read or written. The connection ends when `advance` returns false: `tiny_http` then
 //! sees an orderly end.
 
+use std::mem;
 use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -65,6 +66,8 @@ pub(super) struct Session {
     /// Why the connection is not to be served.
     refused: Option<Rejection>,
     received: Received,
+    /// No request has been served yet.
+    is_new: bool,
     /// The request that `tiny_http` has a ticket for.
     pending: Option<Pending>,
 }
@@ -106,6 +109,7 @@ impl Session {
             server,
             client,
             received: Received::default(),
+            is_new: true,
             pending: None,
         })
     }
@@ -270,6 +274,11 @@ impl Session {
                 },
             received_at,
         } = pending;
+        // A flood of connections that are reset at once costs neither a call nor a line in the log
+        // each. Later on, an attempt finds out when it waits.
+        if mem::take(&mut self.is_new) && self.watch.has_reset() {
+            return false;
+        }
         let is_head = head.is_head();
         let body = body::receive(
             &self.connection,

@@ -68,6 +68,14 @@ impl ClientWatch {
         }
     }
 
+    /// Whether the client has reset the connection. Does not wait.
+    #[must_use]
+    pub fn has_reset(&self) -> bool {
+        // A reset is reported without being asked for; an end of one side is none.
+        let mut fds = [PollFd::new(&*self.socket, PollFlags::empty())];
+        poll_until(&mut fds, Instant::now()).unwrap_or(true)
+    }
+
     /// Waits until the client sends more, or closes, at most for `timeout`. Whether it has.
     #[must_use]
     pub fn wait_for_more(&self, timeout: Duration) -> bool {
@@ -126,11 +134,12 @@ mod tests {
         let strict = ClientWatch::new(socket, false, Arc::default());
         client.shutdown(Shutdown::Write).unwrap();
         eventually_gone(&strict);
-        assert!(!watch.has_gone());
+        assert!(!watch.has_gone() && !watch.has_reset());
         socket2::SockRef::from(&client)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
         drop(client);
         eventually_gone(&watch);
+        assert!(watch.has_reset());
     }
 }
