@@ -4,7 +4,7 @@ use crate::common::{
     Gate,
     backend::{Act, Backend, Step, status},
     client::{Client, Closed},
-    median,
+    eventually, median,
     proxy::Proxy,
     refusing::{AT_ONCE, is_refusal},
     settled,
@@ -94,7 +94,7 @@ fn the_connection_that_has_waited_longest_for_a_request_makes_room() {
         newcomers.push(is_let_in(&proxy));
         gone.push(*number);
         gone.sort_unstable();
-        assert_eq!(closed(&mut clients), gone);
+        eventually("closed", || closed(&mut clients), |closed| *closed == gone);
         assert_eq!(clients[*number].closed(), Closed::Fin);
     }
     // The others are unharmed.
@@ -114,7 +114,7 @@ fn connections_that_have_never_said_a_word_make_room() {
         .start();
     let mut silent: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
     let _newcomer = is_let_in(&proxy);
-    assert_eq!(closed(&mut silent), [0]);
+    eventually("closed", || closed(&mut silent), |closed| *closed == [0]);
 }
 
 #[test]
@@ -136,7 +136,11 @@ fn heads_that_are_not_complete_make_room_and_requests_in_flight_do_not() {
     for number in 0..3 {
         newcomers.push(is_let_in(&proxy));
         // The newcomers' own places are idle afterwards, but for less long.
-        assert!(closed(&mut heads).contains(&number));
+        eventually(
+            "closed",
+            || closed(&mut heads),
+            |closed| closed.contains(&number),
+        );
     }
     gate.open();
     assert_eq!(held.response().body(), "held");

@@ -146,7 +146,8 @@ fn while_the_losers_of_one_end_the_next_ones_are_served_one_after_the_other() {
             answer.delayed(Duration::from_millis(30))
         }
     });
-    let loser = Backend::always(status(200).delayed(Duration::from_millis(300)));
+    // Not usable, so that it loses however busy the machine is.
+    let loser = Backend::always(status(503).delayed(Duration::from_millis(300)));
     let proxy = Proxy::fanout(&[&quick, &loser]).start();
     for _ in 0..20 {
         let mut client = proxy.client();
