@@ -223,6 +223,8 @@ impl Table {
                     Room::Shed(cookie) if state.shed(cookie, now) => continue,
                     Room::Shed(_) => RETRY,
                     Room::Wait(wait) => wait,
+                    // Soon it waits for its client.
+                    Room::None if self.has_just_answered(&state, now) => RETRY,
                     Room::None if state.entries.len() < most => return Admission::Refuse,
                     Room::None => return Admission::Drop,
                 }
@@ -230,6 +232,14 @@ impl Table {
             self.wants_room.store(true, Ordering::Relaxed);
             state = self.wait(state, wait).0;
         }
+    }
+
+    /// Whether a connection has nothing in hand though its thread has not said so yet: more
+    /// are serving than there are requests that are worked on.
+    fn has_just_answered(&self, state: &State, now: Instant) -> bool {
+        let phases = state.candidates().map(|connection| connection.phase(now).0);
+        let serving = phases.filter(|phase| *phase == Phase::Serving).count();
+        self.working.load(Ordering::SeqCst) < serving
     }
 
     /// Closes the connection that has waited longest for its client: descriptors are short.
