@@ -6,7 +6,7 @@ use crate::common::{
     client::End,
     eventually,
     proxy::Proxy,
-    text,
+    text, uninterrupted,
 };
 use socket2::SockRef;
 use std::{
@@ -112,7 +112,7 @@ fn a_chunked_answer_whose_head_comes_alone_is_relayed_whatever_the_body_does() {
             }
             let mut left = REST;
             while left > 0 {
-                let length = stream.read(&mut buffer)?;
+                let length = uninterrupted(|| stream.read(&mut buffer))?;
                 assert!(length > 0, "{left} bytes are missing");
                 left -= length;
                 if echoes {
@@ -187,7 +187,7 @@ fn an_endpoint_may_echo_more_than_anybody_keeps() {
             let mut buffer = vec![0; 64 * 1024];
             let mut left = MUCH;
             while left > 0 {
-                let length = stream.read(&mut buffer)?;
+                let length = uninterrupted(|| stream.read(&mut buffer))?;
                 assert!(length > 0, "{left} bytes are missing");
                 stream.write_all(&buffer[..length])?;
                 left -= length;

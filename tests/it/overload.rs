@@ -7,7 +7,7 @@ use crate::common::{
     eventually, median,
     proxy::Proxy,
     refusing::{AT_ONCE, is_refusal},
-    settled,
+    settled, uninterrupted,
 };
 use std::{
     io::{Read, Write},
@@ -342,7 +342,7 @@ fn attack(address: SocketAddr, kind: usize, over: &AtomicBool) {
                 thread::sleep(Duration::from_millis(50));
                 !matches!(stream.take_error(), Ok(None))
             } else {
-                let read = stream.read(&mut [0; 512]);
+                let read = uninterrupted(|| stream.read(&mut [0; 512]));
                 match read {
                     Ok(length) => length == 0,
                     Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,

@@ -13,6 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Waits until nothing listens any more.
+fn wait_until_refusing(proxy: &Proxy) {
+    eventually(
+        "listener",
+        || TcpStream::connect_timeout(&proxy.address, Duration::from_secs(1)).is_ok(),
+        |&listening| !listening,
+    );
+}
+
 #[test]
 fn an_idle_proxy_is_gone_at_once_whoever_is_connected() {
     let backend = Backend::always(status(200));
@@ -47,11 +56,7 @@ fn what_is_in_flight_ends_and_nothing_new_begins() {
     }
     backend.wait_for_calls(10);
     proxy.signal(Signal::TERM);
-    eventually(
-        "listener",
-        || TcpStream::connect_timeout(&proxy.address, Duration::from_secs(1)).is_ok(),
-        |&listening| !listening,
-    );
+    wait_until_refusing(&proxy);
     gate.open();
     for client in &mut clients {
         let answer = client.response();
@@ -249,11 +254,7 @@ fn what_has_arrived_before_the_word_to_stop_is_served_whole() {
     }
     proxy.signal(Signal::TERM);
     proxy.signal(Signal::CONT);
-    eventually(
-        "listener",
-        || TcpStream::connect_timeout(&proxy.address, Duration::from_secs(1)).is_ok(),
-        |&listening| !listening,
-    );
+    wait_until_refusing(&proxy);
     for (number, client) in clients.iter_mut().enumerate() {
         match number % 3 {
             0 => {
