@@ -40,19 +40,6 @@ pub(super) struct Queue {
     pub(super) line: Vec<u8>,
 }
 
-impl Queue {
-    /// Queues a line with its newline, if there is room.
-    pub(super) fn push(&self, line: Vec<u8>) {
-        let length = line.len();
-        if self.bytes.fetch_add(length, Ordering::SeqCst) + length <= QUEUE_BYTES {
-            let _ = self.items.send(Item::Line(line));
-        } else {
-            self.bytes.fetch_sub(length, Ordering::SeqCst);
-            self.dropped.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-}
-
 impl io::Write for Queue {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if self.line.is_empty() {
@@ -62,7 +49,13 @@ impl io::Write for Queue {
         self.line.extend_from_slice(piece);
         if piece.ends_with(b"\n") {
             let line = mem::take(&mut self.line);
-            self.push(line);
+            let length = line.len();
+            if self.bytes.fetch_add(length, Ordering::SeqCst) + length <= QUEUE_BYTES {
+                let _ = self.items.send(Item::Line(line));
+            } else {
+                self.bytes.fetch_sub(length, Ordering::SeqCst);
+                self.dropped.fetch_add(1, Ordering::SeqCst);
+            }
         }
         Ok(piece.len())
     }
