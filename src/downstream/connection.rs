@@ -63,8 +63,6 @@ pub(super) struct ClientConnection {
     phase: AtomicU64,
     /// See [`ClientConnection::is_shut`].
     is_shut: Arc<AtomicBool>,
-    /// See [`ClientConnection::is_last`].
-    is_last: AtomicBool,
     /// While the client is waited for in the middle of a body or an answer: since when, and
     /// how many bytes had moved by then.
     pace: Mutex<Option<(Instant, u64)>>,
@@ -99,7 +97,6 @@ impl ClientConnection {
             opened: Instant::now(),
             phase: AtomicU64::new(Phase::Idle as u64),
             is_shut: Arc::default(),
-            is_last: AtomicBool::new(false),
             pace: Mutex::default(),
             end: AtomicU8::new(End::Cut as u8),
             inbox: Mutex::default(),
@@ -177,18 +174,10 @@ impl ClientConnection {
     }
 
     /// A whole request has been received: from now on the connection makes no room. If it was
-    /// being closed before that was known, this is its last request.
+    /// being closed before that was known, it is shut, and this is its last request.
     pub(super) fn begin_request(&self) {
         let serving = self.word(Phase::Serving);
-        let before = self.phase.swap(serving, Ordering::SeqCst);
-        if phase_of(before) == Phase::Leaving {
-            self.is_last.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// No request is served after this one.
-    pub(super) fn is_last(&self) -> bool {
-        self.is_last.load(Ordering::Relaxed)
+        self.phase.store(serving, Ordering::SeqCst);
     }
 
     fn shut(&self) {
@@ -445,7 +434,7 @@ mod tests {
         assert!(connection.leave());
         assert!(!connection.enter(Phase::Head));
         connection.begin_request();
-        assert!(connection.is_last());
+        assert!(connection.is_shut());
         assert!(connection.enter(Phase::Serving) && !connection.leave());
         (&**connection.socket()).write_all(b"answer").unwrap();
         connection.end_answer(End::Close);
@@ -463,7 +452,7 @@ mod tests {
         }
         assert!(!connection.leave());
         connection.begin_request();
-        assert!(!connection.is_last() && !connection.leave());
+        assert!(!connection.is_shut() && !connection.leave());
     }
 
     #[test]

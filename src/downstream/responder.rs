@@ -56,7 +56,7 @@ impl Responder {
     /// What the response says about the connection: what the client has asked for, or that it
     /// closes, while the proxy stops or where other connections need its room.
     pub fn persistence(&mut self) -> Persistence {
-        if self.table.is_stopping() || self.connection.is_last() || self.table.takes_room() {
+        if self.table.is_stopping() || self.connection.is_shut() || self.table.takes_room() {
             self.persistence = Persistence::Close;
         }
         self.persistence
