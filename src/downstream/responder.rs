@@ -62,6 +62,15 @@ impl Responder {
         self.persistence
     }
 
+    /// Sends a whole answer, and finishes it as [`Responder::finish`] does. What a client that
+    /// has gone does not take is dropped.
+    pub fn send(mut self, answer: &[u8], persistence: Persistence) {
+        match self.write_all(answer) {
+            Ok(()) => self.finish(persistence),
+            Err(_) => self.abort(),
+        }
+    }
+
     /// The answer is whole. The connection stays open unless `persistence` says otherwise.
     pub fn finish(mut self, persistence: Persistence) {
         self.end(match persistence {

@@ -11,6 +11,58 @@ use super::via::PSEUDONYM;
 /// The name of the header.
 pub const PROXY_STATUS: &str = "Proxy-Status";
 
+/// An answer that this process makes itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    /// Status code; one of those whose reason phrase is known here.
+    pub status: u16,
+    /// The value of `Content-Type`; empty: none.
+    pub content_type: &'a str,
+    /// The content.
+    pub content: &'a [u8],
+    /// What becomes of the connection.
+    pub persistence: Persistence,
+    /// The head alone, as a HEAD request wants it (RFC 9110 9.3.2).
+    pub is_head: bool,
+    /// Further header lines, each with its CRLF.
+    pub extra: &'a str,
+}
+
+impl Reply<'_> {
+    /// The whole answer.
+    #[must_use]
+    pub fn to_bytes(&self, now: SystemTime) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(512 + self.content.len());
+        let (name, end) = match self.content_type {
+            "" => ("", ""),
+            _ => ("Content-Type: ", "\r\n"),
+        };
+        // Writing to a `Vec` does not fail.
+        let _ = write!(
+            bytes,
+            "HTTP/1.1 {} {}\r\n\
+             Date: {}\r\n\
+             {name}{}{end}\
+             Content-Length: {}\r\n\
+             {}{}\r\n",
+            self.status,
+            reason(self.status),
+            httpdate::HttpDate::from(now),
+            self.content_type,
+            self.content.len(),
+            self.extra,
+            self.persistence.header_line(),
+        );
+        if !self.is_head {
+            bytes.extend_from_slice(self.content);
+        }
+        bytes
+    }
+}
+
+/// The type of an answer that is a line of plain text.
+pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+
 /// What a local reply says.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalReply<'a> {
@@ -20,7 +72,7 @@ pub struct LocalReply<'a> {
     pub text: &'a str,
     /// What becomes of the connection.
     pub persistence: Persistence,
-    /// The head alone, as a HEAD request wants it (RFC 9110 9.3.2).
+    /// The head alone.
     pub is_head: bool,
     /// The value of `Proxy-Status`.
     pub proxy_status: &'a str,
@@ -32,34 +84,17 @@ impl LocalReply<'_> {
     /// The whole answer.
     #[must_use]
     pub fn to_bytes(&self, now: SystemTime) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(512);
-        // Writing to a `Vec` does not fail.
-        let _ = write!(
-            bytes,
-            "HTTP/1.1 {} {}\r\n\
-             Date: {}\r\n\
-             Content-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {}\r\n\
-             {PROXY_STATUS}: {}\r\n\
-             {}{}{}\r\n",
-            self.status,
-            reason(self.status),
-            httpdate::HttpDate::from(now),
-            self.text.len() + 1,
-            self.proxy_status,
-            standing(self.status),
-            self.extra,
-            match self.persistence {
-                Persistence::Stays => "",
-                Persistence::KeepAlive => "Connection: keep-alive\r\n",
-                Persistence::Close => "Connection: close\r\n",
-            },
-        );
-        if !self.is_head {
-            bytes.extend_from_slice(self.text.as_bytes());
-            bytes.push(b'\n');
+        let proxy_status = self.proxy_status;
+        let (standing, extra) = (standing(self.status), self.extra);
+        Reply {
+            status: self.status,
+            content_type: PLAIN_TEXT,
+            content: format!("{}\n", self.text).as_bytes(),
+            persistence: self.persistence,
+            is_head: self.is_head,
+            extra: &format!("{PROXY_STATUS}: {proxy_status}\r\n{standing}{extra}"),
         }
-        bytes
+        .to_bytes(now)
     }
 }
 

@@ -4,10 +4,9 @@
 //! On any other method, and where it is no number, the field passes untouched. A request of
 //! another method costs the comparison of its method.
 
-use std::io::Write as _;
 use std::time::SystemTime;
 
-use super::local_reply::PROXY_STATUS;
+use super::local_reply::{PROXY_STATUS, Reply};
 use super::request::{Persistence, RequestHead};
 use super::via::PSEUDONYM;
 
@@ -46,32 +45,19 @@ pub fn of(request: &RequestHead) -> Option<u64> {
 /// request without its credentials to TRACE.
 #[must_use]
 pub fn final_answer(request: &RequestHead, persistence: Persistence, now: SystemTime) -> Vec<u8> {
-    let is_trace = request.method() == "TRACE";
-    let content = if is_trace { echo(request) } else { Vec::new() };
-    let mut answer = Vec::with_capacity(256 + content.len());
-    // Writing to a `Vec` does not fail.
-    let _ = write!(
-        answer,
-        "HTTP/1.1 200 OK\r\n\
-         Date: {}\r\n\
-         {}Content-Length: {}\r\n\
-         {PROXY_STATUS}: {PSEUDONYM}\r\n\
-         {}\r\n",
-        httpdate::HttpDate::from(now),
-        if is_trace {
-            "Content-Type: message/http\r\n"
-        } else {
-            ""
-        },
-        content.len(),
-        match persistence {
-            Persistence::Stays => "",
-            Persistence::KeepAlive => "Connection: keep-alive\r\n",
-            Persistence::Close => "Connection: close\r\n",
-        },
-    );
-    answer.extend_from_slice(&content);
-    answer
+    let (content_type, content) = match request.method() {
+        "TRACE" => ("message/http", echo(request)),
+        _ => ("", Vec::new()),
+    };
+    Reply {
+        status: 200,
+        content_type,
+        content: &content,
+        persistence,
+        is_head: false,
+        extra: &format!("{PROXY_STATUS}: {PSEUDONYM}\r\n"),
+    }
+    .to_bytes(now)
 }
 
 /// The head as it was received, with its target in origin form and without credentials.

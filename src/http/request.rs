@@ -49,6 +49,19 @@ pub enum Persistence {
     Close,
 }
 
+impl Persistence {
+    /// The header line that tells the client, with its CRLF; empty where nothing needs to be
+    /// said.
+    #[must_use]
+    pub fn header_line(self) -> &'static str {
+        match self {
+            Self::Stays => "",
+            Self::KeepAlive => "Connection: keep-alive\r\n",
+            Self::Close => "Connection: close\r\n",
+        }
+    }
+}
+
 /// A client's request as far as an endpoint gets to see it.
 #[derive(Clone, Debug)]
 pub struct RequestHead {

@@ -1,6 +1,6 @@
 //! One request: dispatch, then relay or local reply, then the log line.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -180,11 +180,7 @@ impl Exchange {
         let proxy_status = proxy_status::exhausted(trail, self.proxy_status);
         let now = SystemTime::now();
         let reply = local_reply::exhausted(status, persistence, is_head, &proxy_status, now);
-        match responder.write_all(&reply) {
-            Ok(()) => responder.finish(persistence),
-            // The client has gone.
-            Err(_) => responder.abort(),
-        }
+        responder.send(&reply, persistence);
         info!("endpoints failed to return a valid answer, returning {status}");
     }
 

@@ -1,6 +1,5 @@
 //! Requests that are answered without an endpoint.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
@@ -16,25 +15,16 @@ use crate::logging::{canonical, escaped};
 pub fn reject(rejection: &Rejection, client: SocketAddr, responder: Responder) {
     info!("refused a request of {}: {rejection}", canonical(client));
     let answer = rejected(rejection, SystemTime::now());
-    send(&answer, Persistence::Close, responder);
+    responder.send(&answer, Persistence::Close);
 }
 
 /// Answers a request of OPTIONS or TRACE that may not be forwarded any more.
 pub fn answer_finally(request: &RequestHead, mut responder: Responder) {
     let persistence = responder.persistence();
     let answer = max_forwards::final_answer(request, persistence, SystemTime::now());
-    send(&answer, persistence, responder);
+    responder.send(&answer, persistence);
     info!(
         "request {} answered without an endpoint: Max-Forwards is 0",
         escaped(request.target())
     );
-}
-
-/// Sends a whole answer.
-fn send(answer: &[u8], persistence: Persistence, mut responder: Responder) {
-    match responder.write_all(answer) {
-        Ok(()) => responder.finish(persistence),
-        // The client has gone.
-        Err(_) => responder.abort(),
-    }
 }
