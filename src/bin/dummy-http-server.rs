@@ -11,15 +11,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use balancing_reverse_proxy::cli::{
-    self, Flag, Given, Group, Problem, Program, Takes, put, values,
-};
+use balancing_reverse_proxy::cli::{self, Flag, Given, Group, Program, Takes, put, values};
 use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen::{self, ListenAddress};
 use balancing_reverse_proxy::downstream::server::Server;
 use balancing_reverse_proxy::downstream::{ClientRequest, Handler, Responder};
-use balancing_reverse_proxy::http::request::Persistence;
+use balancing_reverse_proxy::http::local_reply::{PLAIN_TEXT, Reply};
 use balancing_reverse_proxy::link_seam;
 use balancing_reverse_proxy::logging::{LogConfig, LogDestination, Logging, escaped};
 use balancing_reverse_proxy::util::body::check_storage;
@@ -46,17 +44,9 @@ static PROGRAM: Program<Options> = Program {
     groups: &[Group {
         title: "",
         flags: &[
-            Flag {
-                name: "-address",
-                takes: Takes::Value("ADDRESS"),
-                default: ":8000",
-                help: "where to listen: :PORT is every interface, IPv4 and IPv6; HOST:PORT or \
-                       [::1]:PORT is one; port 0 takes a free one",
-                set: |options, text| {
-                    let address = text.parse().map_err(Problem::part);
-                    put(&mut options.address, address)
-                },
-            },
+            Flag::address(":8000", |options, text| {
+                put(&mut options.address, values::parsed(text))
+            }),
             Flag {
                 name: "-delay-responding",
                 takes: Takes::Boolean,
@@ -71,13 +61,9 @@ static PROGRAM: Program<Options> = Program {
                 help: "make one answer in four a 500",
                 set: |options, text| put(&mut options.errors, values::boolean(text)),
             },
-            Flag {
-                name: "-stop-after",
-                takes: Takes::Value("DURATION"),
-                default: "0",
-                help: "stop after this long; zero or negative: never",
-                set: |options, text| put(&mut options.stop_after, values::positive_duration(text)),
-            },
+            Flag::stop_after(|options, text| {
+                put(&mut options.stop_after, values::positive_duration(text))
+            }),
             Flag::HELP,
         ],
     }],
@@ -186,31 +172,15 @@ impl Handler for Dummy {
         };
         let text = format!("Hello, world from {}{target}{after}\n", self.address);
         let persistence = responder.persistence();
-        let answer = format!(
-            "HTTP/1.1 {}\r\n\
-             Date: {}\r\n\
-             Content-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {}\r\n\
-             {}\r\n{}",
-            if error {
-                "500 Internal Server Error"
-            } else {
-                "200 OK"
-            },
-            httpdate::fmt_http_date(SystemTime::now()),
-            text.len(),
-            match persistence {
-                Persistence::Stays => "",
-                Persistence::KeepAlive => "Connection: keep-alive\r\n",
-                Persistence::Close => "Connection: close\r\n",
-            },
-            if request.head.is_head() { "" } else { &text },
-        );
-        match responder.write_all(answer.as_bytes()) {
-            Ok(()) => responder.finish(persistence),
-            // A client that has gone away is no news here.
-            Err(_) => responder.abort(),
-        }
+        let answer = Reply {
+            status: if error { 500 } else { 200 },
+            content_type: PLAIN_TEXT,
+            content: text.as_bytes(),
+            persistence,
+            is_head: request.head.is_head(),
+            extra: "",
+        };
+        responder.send(&answer.to_bytes(SystemTime::now()), persistence);
     }
 }
 

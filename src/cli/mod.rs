@@ -2,7 +2,7 @@
 //!
 //! A program has one [table](Program) of its flags. What is known of a flag stands in its
 //! entry and nowhere else: the usage, the defaults and what `argh` parses are made of it.
-//! The folder knows no program's flags.
+//! The folder knows no program's flags but those that all have.
 //!
 //! The way of a word: `words` rewrites Go's spellings into those that `argh` parses, `argh`
 //! finds the entry, and the entry's setter checks the value and stores it.

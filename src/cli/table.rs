@@ -52,8 +52,11 @@ pub struct Flag<T> {
     /// What it does, in one sentence without a full stop.
     pub help: &'static str,
     /// Checks a value and stores it. What it says of a bad one names what would be right.
-    pub set: fn(&mut T, &str) -> Result<(), Problem>,
+    pub set: Set<T>,
 }
+
+/// What checks the text of a value and stores it.
+pub type Set<T> = fn(&mut T, &str) -> Result<(), Problem>;
 
 /// What follows the name of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,31 @@ impl<T> Flag<T> {
         help: "print this text and exit",
         set: |_, _| Ok(()),
     };
+
+    /// The flag that every server has: where to listen.
+    #[must_use]
+    pub const fn address(default: &'static str, set: Set<T>) -> Self {
+        Self {
+            name: "-address",
+            takes: Takes::Value("ADDRESS"),
+            default,
+            help: "where to listen: :PORT is every interface, IPv4 and IPv6; HOST:PORT or \
+                   [::1]:PORT is one; port 0 takes a free one",
+            set,
+        }
+    }
+
+    /// The flag that every server has: when to stop.
+    #[must_use]
+    pub const fn stop_after(set: Set<T>) -> Self {
+        Self {
+            name: "-stop-after",
+            takes: Takes::Value("DURATION"),
+            default: "0",
+            help: "stop after this long; zero or negative: never",
+            set,
+        }
+    }
 
     /// The name and the kind of value, as the usage shows them.
     fn head(&self) -> String {

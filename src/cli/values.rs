@@ -69,6 +69,11 @@ pub fn duration_or_zero(text: &str, remedy: &str) -> Result<Duration, Problem> {
     }
 }
 
+/// What has a syntax of its own; its errors name what of the value is wrong.
+pub fn parsed<V: FromStr<Err: Display>>(text: &str) -> Result<V, Problem> {
+    text.parse().map_err(Problem::part)
+}
+
 /// A size in bytes.
 pub fn size(text: &str) -> Result<u64, Problem> {
     let (digits, unit) = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]

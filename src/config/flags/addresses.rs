@@ -1,6 +1,6 @@
 //! Flags: which endpoints there are, and where clients find the proxy.
 
-use crate::cli::{Flag, Group, Problem, Takes, put};
+use crate::cli::{Flag, Group, Problem, Takes, put, values};
 use crate::config::options::Options;
 use crate::http::endpoint_url::parse_list;
 
@@ -18,16 +18,8 @@ pub(super) const GROUP: Group<Options> = Group {
                 put(&mut options.config.endpoints, urls)
             },
         },
-        Flag {
-            name: "-address",
-            takes: Takes::Value("ADDRESS"),
-            default: ":8080",
-            help: "where to listen: :PORT is every interface, IPv4 and IPv6; HOST:PORT or \
-                   [::1]:PORT is one; port 0 takes a free one",
-            set: |options, text| {
-                let address = text.parse().map_err(Problem::part);
-                put(&mut options.config.address, address)
-            },
-        },
+        Flag::address(":8080", |options, text| {
+            put(&mut options.config.address, values::parsed(text))
+        }),
     ],
 };

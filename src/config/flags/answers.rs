@@ -1,7 +1,7 @@
 //! Flags: which answers are usable, what is changed in them, and what the client gets when none
 //! is.
 
-use crate::cli::{Flag, Group, Problem, Takes, put, values};
+use crate::cli::{Flag, Group, Takes, put, values};
 use crate::config::options::Options;
 use crate::dispatch::policy::OnExhausted;
 
@@ -14,10 +14,7 @@ pub(super) const GROUP: Group<Options> = Group {
             default: "100,200,300,400",
             help: "which statuses are usable: a round hundred is its whole class, a range such \
                    as 404-404 or 200-299 is exact",
-            set: |options, text| {
-                let statuses = text.parse().map_err(Problem::part);
-                put(&mut options.config.policy.terminal, statuses)
-            },
+            set: |options, text| put(&mut options.config.policy.terminal, values::parsed(text)),
         },
         Flag {
             name: "-commit-after",

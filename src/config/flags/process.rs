@@ -14,18 +14,10 @@ pub(super) const GROUP: Group<Options> = Group {
                    removed at the end",
             set: |options, text| put(&mut options.config.ready_file, values::optional_path(text)),
         },
-        Flag {
-            name: "-stop-after",
-            takes: Takes::Value("DURATION"),
-            default: "0",
-            help: "stop after this long; zero or negative: never",
-            set: |options, text| {
-                put(
-                    &mut options.config.stop_after,
-                    values::positive_duration(text),
-                )
-            },
-        },
+        Flag::stop_after(|options, text| {
+            let stop_after = &mut options.config.stop_after;
+            put(stop_after, values::positive_duration(text))
+        }),
         Flag {
             name: "-drain",
             takes: Takes::Value("DURATION"),
