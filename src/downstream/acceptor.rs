@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::catch_unwind;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -19,10 +19,9 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::Handler;
 use super::connection::{ClientConnection, Cookie, cookie};
 use super::limits::{Limits, TOO_MANY};
+use super::responder::refusal;
 use super::table::{Admission, Table};
-use crate::http::local_reply::rejected;
 use crate::http::request::Rejection;
-use crate::logging::canonical;
 use crate::util::io_error::describe;
 use crate::util::lock::{lock, wait, wait_timeout};
 
@@ -348,14 +347,13 @@ impl Acceptor {
 /// Refuses a connection without a thread for it: as well as that goes without waiting.
 fn turn_away(socket: OwnedFd) {
     let socket = TcpStream::from(socket);
-    let rejection = Rejection::new(503, TOO_MANY);
-    if let Ok(client) = socket.peer_addr() {
-        info!("refused a request of {}: {rejection}", canonical(client));
-    }
+    let Ok(client) = socket.peer_addr() else {
+        return;
+    };
     // What has come is read: a close would be a reset otherwise, which may destroy the answer.
     let mut request = [0; 16 * 1024];
     let _ = rustix::net::recv(&socket, &mut request, RecvFlags::DONTWAIT);
-    let answer = rejected(&rejection, SystemTime::now());
+    let answer = refusal(&Rejection::new(503, TOO_MANY), client);
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     let _ = rustix::net::send(&socket, &answer, flags);
 }

@@ -28,7 +28,7 @@ use crate::http::request::RequestHead;
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
-pub use responder::Responder;
+pub use responder::{Responder, refusal};
 
 /// Answers requests. Called on the thread of the client's connection, for one request of it
 /// after the other.

@@ -4,9 +4,11 @@
 //! past `tiny_http`, and waits only where the socket's buffer is full.
 
 use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use log::info;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -15,6 +17,7 @@ use super::limits::StallTimer;
 use super::table::{Table, Work};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Persistence, Rejection};
+use crate::logging::canonical;
 use crate::util::go_duration::GoDuration;
 
 /// The way of the answer to the client.
@@ -128,6 +131,13 @@ impl Drop for Responder {
             End::Cut
         });
     }
+}
+
+/// Logs that a request of `client` is rejected. Returns the answer that says so.
+#[must_use]
+pub fn refusal(rejection: &Rejection, client: SocketAddr) -> Vec<u8> {
+    info!("refused a request of {}: {rejection}", canonical(client));
+    rejected(rejection, SystemTime::now())
 }
 
 /// Sends `bytes` to the client, until `timer` is over.

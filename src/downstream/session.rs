@@ -10,9 +10,9 @@ use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use log::{error, info};
+use log::error;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -24,8 +24,7 @@ use super::body;
 use super::connection::{ClientConnection, Cookie, End, Phase};
 use super::limits::{StallTimer, TOO_MANY};
 use super::received::{CloseReason, HEAD_READ, Received, SHUT_PAUSE};
-use super::responder::{Responder, send_all};
-use crate::http::local_reply::rejected;
+use super::responder::{Responder, refusal, send_all};
 use crate::http::request::{Rejection, ValidatedRequest};
 use crate::http::request_parser::RequestParser;
 use crate::logging::canonical;
@@ -337,12 +336,7 @@ impl Session {
 
     /// Answers a request that is not served. What follows on the connection is in doubt.
     fn refuse(&self, rejection: &Rejection) {
-        info!(
-            "refused a request of {}: {}",
-            canonical(self.client),
-            rejection
-        );
-        let answer = rejected(rejection, SystemTime::now());
+        let answer = refusal(rejection, self.client);
         let mut timer = StallTimer::new(LINGER);
         if send_all(&self.connection, &answer, &mut timer, true).is_ok() {
             self.linger();

@@ -5,17 +5,14 @@ use std::time::SystemTime;
 
 use log::info;
 
-use crate::downstream::Responder;
-use crate::http::local_reply::rejected;
+use crate::downstream::{Responder, refusal};
 use crate::http::max_forwards;
 use crate::http::request::{Persistence, Rejection, RequestHead};
-use crate::logging::{canonical, escaped};
+use crate::logging::escaped;
 
 /// Rejects a request of `client`, whose connection is closed.
 pub fn reject(rejection: &Rejection, client: SocketAddr, responder: Responder) {
-    info!("refused a request of {}: {rejection}", canonical(client));
-    let answer = rejected(rejection, SystemTime::now());
-    responder.send(&answer, Persistence::Close);
+    responder.send(&refusal(rejection, client), Persistence::Close);
 }
 
 /// Answers a request of OPTIONS or TRACE that may not be forwarded any more.

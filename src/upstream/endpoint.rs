@@ -4,7 +4,7 @@
 //! request is a HEAD: the real request goes out in place of its own (see `transport`).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -21,7 +21,7 @@ use super::pool::IdleMonitor;
 use super::resolver::Resolver;
 use super::response::{Response, with_head};
 use super::stream::Tls;
-use super::transport::{NoResolver, Pool};
+use super::transport::NoResolver;
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, ForwardRules};
 use crate::http::request::RequestHead;
@@ -39,7 +39,9 @@ pub struct Endpoint {
     /// Where it is.
     pub url: EndpointUrl,
     agent: Agent,
-    pool: Arc<Pool>,
+    /// For tests; it is the agent's.
+    #[cfg(test)]
+    pool: Arc<super::transport::Pool>,
     /// What ureq calls: the same for every request.
     origin: Uri,
     rules: Arc<ForwardRules>,
@@ -145,6 +147,7 @@ impl Endpoint {
             index,
             url,
             agent: Agent::with_parts(config, dialler, NoResolver),
+            #[cfg(test)]
             pool,
             origin,
             rules: Arc::clone(&settings.rules),
@@ -190,18 +193,6 @@ impl Endpoint {
                 }
             }
         }
-    }
-
-    /// When the first idle connection expires, if there is one.
-    #[must_use]
-    pub fn next_expiry(&self) -> Option<Instant> {
-        self.pool.next_expiry()
-    }
-
-    /// Closes the connections that have been idle for too long at `now`, and returns how
-    /// many they were.
-    pub fn close_expired(&self, now: Instant) -> usize {
-        self.pool.close_expired(now)
     }
 
     fn call(
@@ -256,6 +247,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
+    use std::time::Instant;
 
     fn request(method: &str) -> RequestHead {
         let client = "127.0.0.1".parse().unwrap();
@@ -333,19 +325,22 @@ mod tests {
         let (mut answer, mut stream) = get(&asked, &control, BEGUN);
         let mut body = [0; 8];
         assert_eq!(answer.read(&mut body).unwrap(), 1);
-        assert_eq!(endpoint.next_expiry(), None);
-        assert_eq!(endpoint.close_expired(Instant::now() + 2 * MAX_IDLE), 0);
+        assert_eq!(endpoint.pool.next_expiry(), None);
+        assert_eq!(
+            endpoint.pool.close_expired(Instant::now() + 2 * MAX_IDLE),
+            0
+        );
         stream.write_all(b"k").unwrap();
         assert_eq!(answer.read(&mut body).unwrap(), 1);
         let before = Instant::now();
         assert_eq!(answer.read(&mut body).unwrap(), 0);
         // The answer still exists; its connection is free all the same.
-        let expiry = endpoint.next_expiry().unwrap();
+        let expiry = endpoint.pool.next_expiry().unwrap();
         assert!(before + MAX_IDLE <= expiry && expiry <= Instant::now() + MAX_IDLE);
         let just_before = expiry.checked_sub(Duration::from_nanos(1)).unwrap();
-        assert_eq!(endpoint.close_expired(just_before), 0);
-        assert_eq!(endpoint.close_expired(expiry), 1);
-        assert_eq!(endpoint.next_expiry(), None);
+        assert_eq!(endpoint.pool.close_expired(just_before), 0);
+        assert_eq!(endpoint.pool.close_expired(expiry), 1);
+        assert_eq!(endpoint.pool.next_expiry(), None);
         assert_eq!(stream.read(&mut body).unwrap(), 0);
     }
 
@@ -358,7 +353,7 @@ mod tests {
         ] {
             let asked = endpoint();
             let (answer, _stream) = get(&asked, &control(), head);
-            assert!(asked.1.next_expiry().is_some(), "{head:?}");
+            assert!(asked.1.pool.next_expiry().is_some(), "{head:?}");
             drop(answer);
         }
     }
@@ -374,7 +369,7 @@ mod tests {
                 assert_eq!(answer.read(&mut body).unwrap(), read);
             }
             drop(answer);
-            assert_eq!(asked.1.next_expiry(), None);
+            assert_eq!(asked.1.pool.next_expiry(), None);
             assert_eq!(stream.read(&mut body).unwrap(), 0);
         }
     }
@@ -388,7 +383,7 @@ mod tests {
         let mut body = [0; 8];
         assert_eq!(answer.read(&mut body).unwrap(), 2);
         assert_eq!(answer.read(&mut body).unwrap(), 0);
-        assert_eq!(asked.1.next_expiry(), None);
+        assert_eq!(asked.1.pool.next_expiry(), None);
         assert_eq!(stream.read(&mut body).unwrap(), 0);
     }
 
@@ -400,7 +395,7 @@ mod tests {
         let mut body = [0; 8];
         while answer.read(&mut body).unwrap() > 0 {}
         control.cancel();
-        assert!(asked.1.next_expiry().is_some());
+        assert!(asked.1.pool.next_expiry().is_some());
         stream.set_nonblocking(true).unwrap();
         let error = (&stream).read(&mut body).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
