@@ -24,6 +24,7 @@ use super::table::{Admission, Table};
 use crate::http::request::Rejection;
 use crate::util::io_error::describe;
 use crate::util::lock::{lock, wait, wait_timeout};
+use crate::util::poll::poll_until;
 
 /// How long an accept thread may take to come for its first connection: at start, and when
 /// another one has died.
@@ -235,8 +236,12 @@ impl Acceptor {
             }
             let mut admission = Admission::Admit;
             if !self.table.has_room() {
-                // Only a newcomer that is there is worth a connection.
-                self.wait_for_newcomer(listener);
+                // Only a newcomer that is there is worth a connection. One that was there
+                // already has waited with those before it.
+                if !has_newcomer(listener) {
+                    self.table.end_wait();
+                    self.wait_for_newcomer(listener);
+                }
                 admission = self.table.admit();
             }
             let socket = match accept() {
@@ -270,10 +275,10 @@ impl Acceptor {
             if std::mem::take(&mut lock(&self.accepting).short) {
                 info!("connections are accepted again");
             }
-            let counts = admission != Admission::Refuse;
+            let is_admitted = admission == Admission::Admit;
             let cookie = cookie(socket.as_fd());
-            let connection = ClientConnection::new(cookie, duplicate, number, counts);
-            self.table.insert(&Arc::new(connection), counts);
+            let connection = ClientConnection::new(cookie, duplicate, number, is_admitted);
+            self.table.insert(Arc::new(connection));
             return Ok(socket);
         }
     }
@@ -342,6 +347,12 @@ impl Acceptor {
         }
         is_over
     }
+}
+
+/// Whether a connection is in the kernel's queue.
+fn has_newcomer(listener: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+    poll_until(&mut fds, Instant::now()).unwrap_or(true)
 }
 
 /// Refuses a connection without a thread for it: as well as that goes without waiting.

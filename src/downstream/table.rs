@@ -1,8 +1,8 @@
 //! All connections of one listener: which there are, room for a newcomer, and the stop.
 //!
-//! Which connection makes room is decided in `room`. Everything that waits here waits on
-//! one condition variable, which every change of the table notifies: nothing polls, and
-//! nothing runs while nothing happens.
+//! Which connection makes room is decided in `room`. What waits here for the table to change
+//! waits on one condition variable, which each such change notifies, and a request that waits
+//! for `-workers` on another. Nothing runs while nothing happens.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -76,14 +76,12 @@ struct Report {
 /// What to do with a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// There is room.
+    /// There is room, or the proxy stops and takes what is there.
     Admit,
     /// There is none, and none can be made.
     Refuse,
     /// Too many are being refused already.
     Drop,
-    /// The proxy stops.
-    Stop,
 }
 
 impl Table {
@@ -106,14 +104,14 @@ impl Table {
     }
 
     /// Takes a connection in that is about to be handed to `tiny_http`.
-    pub(super) fn insert(&self, connection: &Arc<ClientConnection>, counts: bool) {
+    pub(super) fn insert(&self, connection: Arc<ClientConnection>) {
+        let counts = connection.is_admitted();
         let mut state = lock(&self.state);
         if counts {
             state.counted += 1;
             state.full_since = None;
         }
         state.handed_out = Some(connection.cookie());
-        let connection = Arc::clone(connection);
         let entry = Entry { connection, counts };
         state.entries.insert(entry.connection.cookie(), entry);
     }
@@ -192,8 +190,12 @@ impl Table {
 
     /// Whether a newcomer would find room now.
     pub(super) fn has_room(&self) -> bool {
-        let state = lock(&self.state);
-        state.counted < self.limits.max_connections && state.entries.len() < self.limits.max_open()
+        lock(&self.state).has_room(&self.limits)
+    }
+
+    /// No newcomer waits: the next one waits from its own arrival on.
+    pub(super) fn end_wait(&self) {
+        lock(&self.state).full_since = None;
     }
 
     /// Makes room for a newcomer, waits for it, or reports that there is none.
@@ -206,14 +208,10 @@ impl Table {
     fn find_room(&self) -> Admission {
         let mut state = lock(&self.state);
         loop {
-            if self.is_stopping() {
-                return Admission::Stop;
-            }
-            let now = Instant::now();
-            let most = self.limits.max_open();
-            if state.counted < self.limits.max_connections && state.entries.len() < most {
+            if self.is_stopping() || state.has_room(&self.limits) {
                 return Admission::Admit;
             }
+            let now = Instant::now();
             let full_for = now.duration_since(*state.full_since.get_or_insert(now));
             let wait = if state.counted < self.limits.max_connections {
                 // Those that leave are on their way.
@@ -223,23 +221,15 @@ impl Table {
                     Room::Shed(cookie) if state.shed(cookie, now) => continue,
                     Room::Shed(_) => RETRY,
                     Room::Wait(wait) => wait,
-                    // Soon it waits for its client.
-                    Room::None if self.has_just_answered(&state, now) => RETRY,
-                    Room::None if state.entries.len() < most => return Admission::Refuse,
+                    Room::None if state.entries.len() < self.limits.max_open() => {
+                        return Admission::Refuse;
+                    }
                     Room::None => return Admission::Drop,
                 }
             };
             self.wants_room.store(true, Ordering::Relaxed);
             state = self.wait(state, wait).0;
         }
-    }
-
-    /// Whether a connection has nothing in hand though its thread has not said so yet: more
-    /// are serving than there are requests that are worked on.
-    fn has_just_answered(&self, state: &State, now: Instant) -> bool {
-        let phases = state.candidates().map(|connection| connection.phase(now).0);
-        let serving = phases.filter(|phase| *phase == Phase::Serving).count();
-        self.working.load(Ordering::SeqCst) < serving
     }
 
     /// Closes the connection that has waited longest for its client: descriptors are short.
@@ -344,6 +334,10 @@ impl Drop for Work {
 }
 
 impl State {
+    fn has_room(&self, limits: &Limits) -> bool {
+        self.counted < limits.max_connections && self.entries.len() < limits.max_open()
+    }
+
     fn make_room(&self, now: Instant, full_for: Duration) -> Room {
         let waiting = self.candidates().filter_map(|connection| {
             let (phase, waited) = connection.phase(now);

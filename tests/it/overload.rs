@@ -264,6 +264,7 @@ fn newcomer_is_told_so_where_everything_is_in_flight() {
     }
     backend.wait_for_calls(4);
     for says_something in [true, false, true] {
+        let arrived = Instant::now();
         let mut newcomer = proxy.client();
         let begun = Instant::now();
         if says_something {
@@ -271,6 +272,9 @@ fn newcomer_is_told_so_where_everything_is_in_flight() {
         }
         let answer = newcomer.response();
         assert!(begun.elapsed() < LET_IN, "{:?}", begun.elapsed());
+        // Each has its own half second, in which a place may become free.
+        let waited = arrived.elapsed();
+        assert!(waited >= Duration::from_millis(500), "{waited:?}");
         is_refusal(&answer, 503, "one too many");
         let line = proxy.wait_for_refusal(newcomer.local_address());
         assert!(
