@@ -61,6 +61,15 @@ fn copy(
     mut pending: Vec<u8>,
     framing: BodyFraming,
 ) -> Result<(), Broke> {
+    if let (BodyFraming::Length(_), Some(body)) = (framing, answer.in_memory())
+        && body.len() <= PIECE
+    {
+        // One copy, one write.
+        pending.extend_from_slice(body);
+        client.write_all(&pending)?;
+        client.flush()?;
+        return Ok(());
+    }
     let chunked = framing == BodyFraming::Chunked;
     let ends_with_head = matches!(framing, BodyFraming::Bodiless | BodyFraming::Length(0));
     if !answer.body_begun && !ends_with_head {
@@ -110,11 +119,15 @@ fn copy(
 /// Frames the `amount` bytes at `CHUNK_SIZE_ROOM` in place (RFC 9112 7.1). No bytes
 /// give the last chunk and the empty trailer section.
 fn chunk(piece: &mut [u8], amount: usize) -> &[u8] {
-    let size = format!("{amount:x}\r\n");
-    let start = CHUNK_SIZE_ROOM - size.len();
+    let mut size = [0; CHUNK_SIZE_ROOM];
+    let mut left = size.as_mut_slice();
+    // It has room for every size.
+    let _ = write!(left, "{amount:x}\r\n");
+    let length = CHUNK_SIZE_ROOM - left.len();
+    let start = CHUNK_SIZE_ROOM - length;
     let end = CHUNK_SIZE_ROOM + amount;
     if let Some(room) = piece.get_mut(start..CHUNK_SIZE_ROOM) {
-        room.copy_from_slice(size.as_bytes());
+        room.copy_from_slice(size.get(..length).unwrap_or_default());
     }
     if let Some(room) = piece.get_mut(end..end + 2) {
         room.copy_from_slice(b"\r\n");

@@ -58,6 +58,16 @@ impl Response {
         matches!(self.body, Source::Memory(_))
     }
 
+    /// What is left of a body that is here as a whole.
+    #[must_use]
+    pub fn in_memory(&self) -> Option<&[u8]> {
+        let Source::Memory(body) = &self.body else {
+            return None;
+        };
+        let at = usize::try_from(body.position()).unwrap_or(usize::MAX);
+        Some(body.get_ref().get(at..).unwrap_or_default())
+    }
+
     /// Reads the whole body now, if it is known to be no longer than `most` bytes. Its
     /// connection can be used again then.
     ///
