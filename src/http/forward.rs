@@ -15,7 +15,7 @@
 //! | `X-Forwarded-For` | the client's address appended | – | |
 //! | `X-Forwarded-Host`, `X-Forwarded-Proto` | replaced, or kept where there are any with `-keep-forwarded` | – | a client must not forge them |
 //! | `Max-Forwards` | less one on OPTIONS and TRACE | – | RFC 9110 7.6.2 |
-//! | `Date` | – | added where there is none, when it is received | RFC 9110 6.6.1 |
+//! | `Date` | – | added where there is none, when it is received (in `upstream`) | RFC 9110 6.6.1 |
 //! | `Location`, `Content-Location` | – | the proxy's URL for the endpoint's with `-rewrite-location` | see [`location`](super::location) |
 //! | `Via` | added, but with `-no-via` | added, but with `-no-via` | RFC 9110 7.6.3, see [`via`](super::via) |
 //!
@@ -200,11 +200,7 @@ pub fn response_head(
         head.line(header.name, header.value);
     }
     head.via(response.version, rules);
-    match persistence {
-        Persistence::Stays => {}
-        Persistence::KeepAlive => head.line(b"Connection", b"keep-alive"),
-        Persistence::Close => head.line(b"Connection", b"close"),
-    }
+    head.bytes(persistence.header_line().as_bytes());
     head.finish()
 }
 

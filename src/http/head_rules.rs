@@ -1,7 +1,7 @@
 //! What the header lines of a request say about the message: host, framing, persistence,
 //! expectation. A head that can be read in two ways is rejected (RFC 9112 11.2).
 
-use super::header::{Fault, Span, elements_of, is};
+use super::header::{Fault, Span, digits, elements_of, is};
 use super::request::{Framing, Persistence, Rejection, RequestLimits, Version};
 use super::target::is_authority;
 
@@ -91,13 +91,10 @@ impl Rules {
         if self.length.is_some() {
             return Err(Rejection::bad("more than one Content-Length"));
         }
-        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        let Some(digits) = digits(value) else {
             return Err(Rejection::bad("malformed Content-Length"));
-        }
-        // Digits alone do not parse if there are too many of them.
-        let length = std::str::from_utf8(value)
-            .ok()
-            .and_then(|text| text.parse().ok());
+        };
+        let length = digits.parse().ok();
         if length.is_none() {
             return Err(Rejection::bad("Content-Length is too large a number"));
         }

@@ -80,8 +80,8 @@ impl Headers {
     }
 
     /// Room for that many lines with that many bytes of names and values together.
-    #[must_use]
-    pub fn with_capacity(lines: usize, text: usize) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_capacity(lines: usize, text: usize) -> Self {
         Self {
             text: Vec::with_capacity(text),
             lines: Vec::with_capacity(lines),
@@ -151,14 +151,14 @@ impl Headers {
     }
 
     /// The number of lines.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.lines.len()
     }
 
     /// Whether there are no lines.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 }
@@ -202,9 +202,16 @@ pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is_token_byte(*byte))
 }
 
+/// A whole number without a sign (RFC 9110 8.6, 7.6.2), if it is one; it may be too large for
+/// any type.
+pub(super) fn digits(bytes: &[u8]) -> Option<&str> {
+    let is_number = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(bytes).ok().filter(|_| is_number)
+}
+
 /// Whether this can be a header's value: SP, HTAB, VCHAR and obs-text (RFC 9110 5.5).
-#[must_use]
-pub fn is_field_value(bytes: &[u8]) -> bool {
+#[cfg(test)]
+fn is_field_value(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| is_value_byte(*byte))
 }
 

@@ -63,51 +63,17 @@ impl Reply<'_> {
 /// The type of an answer that is a line of plain text.
 pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
-/// What a local reply says.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalReply<'a> {
-    /// Status code.
-    pub status: u16,
-    /// The line of text, without its end.
-    pub text: &'a str,
-    /// What becomes of the connection.
-    pub persistence: Persistence,
-    /// The head alone.
-    pub is_head: bool,
-    /// The value of `Proxy-Status`.
-    pub proxy_status: &'a str,
-    /// Further header lines, each with its CRLF.
-    pub extra: &'a str,
-}
-
-impl LocalReply<'_> {
-    /// The whole answer.
-    #[must_use]
-    pub fn to_bytes(&self, now: SystemTime) -> Vec<u8> {
-        let proxy_status = self.proxy_status;
-        let (standing, extra) = (standing(self.status), self.extra);
-        Reply {
-            status: self.status,
-            content_type: PLAIN_TEXT,
-            content: format!("{}\n", self.text).as_bytes(),
-            persistence: self.persistence,
-            is_head: self.is_head,
-            extra: &format!("{PROXY_STATUS}: {proxy_status}\r\n{standing}{extra}"),
-        }
-        .to_bytes(now)
-    }
-}
-
 /// The answer to a request that is not served. Its connection is closed.
 #[must_use]
 pub fn rejected(rejection: &Rejection, now: SystemTime) -> Vec<u8> {
-    LocalReply {
-        status: rejection.status,
-        text: &rejection.reason,
+    let status = rejection.status;
+    Reply {
+        status,
+        content_type: PLAIN_TEXT,
+        content: format!("{}\n", rejection.reason).as_bytes(),
         persistence: Persistence::Close,
         is_head: rejection.is_head,
-        proxy_status: &proxy_status(rejection.status),
-        extra: "",
+        extra: &lines(status, &proxy_status(status)),
     }
     .to_bytes(now)
 }
@@ -121,13 +87,13 @@ pub fn exhausted(
     proxy_status: &str,
     now: SystemTime,
 ) -> Vec<u8> {
-    LocalReply {
+    Reply {
         status,
-        text: "endpoints failed to return a valid answer",
+        content_type: PLAIN_TEXT,
+        content: b"endpoints failed to return a valid answer\n",
         persistence,
         is_head,
-        proxy_status,
-        extra: "",
+        extra: &lines(status, proxy_status),
     }
     .to_bytes(now)
 }
@@ -143,14 +109,15 @@ pub fn proxy_status(status: u16) -> String {
     }
 }
 
-/// Header lines that belong to a status code.
-fn standing(status: u16) -> &'static str {
-    match status {
+/// `Proxy-Status`, and the header lines that belong to a status code.
+fn lines(status: u16, proxy_status: &str) -> String {
+    let standing = match status {
         // RFC 9110 15.5.6: what is allowed has to be said.
         405 => "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n",
         503 => "Retry-After: 1\r\n",
         _ => "",
-    }
+    };
+    format!("{PROXY_STATUS}: {proxy_status}\r\n{standing}")
 }
 
 /// RFC 9110 15, RFC 6585, RFC 5842, as far as they are used here.
@@ -177,7 +144,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn lines(answer: &[u8]) -> Vec<String> {
+    fn lines_of(answer: &[u8]) -> Vec<String> {
         let text = String::from_utf8(answer.to_vec()).unwrap();
         text.split("\r\n").map(str::to_owned).collect()
     }
@@ -189,7 +156,7 @@ mod tests {
     #[test]
     fn a_rejection_has_its_length_and_closes_the_connection() {
         assert_eq!(
-            lines(&rejected(&Rejection::new(503, "busy"), now())),
+            lines_of(&rejected(&Rejection::new(503, "busy"), now())),
             [
                 "HTTP/1.1 503 Service Unavailable",
                 "Date: Sun, 06 Nov 1994 08:49:37 GMT",
@@ -206,16 +173,16 @@ mod tests {
 
     #[test]
     fn head_gets_the_length_and_no_body() {
-        let reply = LocalReply {
+        let reply = Reply {
             status: 500,
-            text: "oh",
+            content_type: PLAIN_TEXT,
+            content: b"oh\n",
             persistence: Persistence::KeepAlive,
             is_head: true,
-            proxy_status: "p",
-            extra: "X-A: b\r\n",
+            extra: "Proxy-Status: p\r\nX-A: b\r\n",
         };
         assert_eq!(
-            lines(&reply.to_bytes(now())),
+            lines_of(&reply.to_bytes(now())),
             [
                 "HTTP/1.1 500 Internal Server Error",
                 "Date: Sun, 06 Nov 1994 08:49:37 GMT",
@@ -233,7 +200,7 @@ mod tests {
     #[test]
     fn the_answer_without_a_usable_one_says_why() {
         let answer = exhausted(502, Persistence::Stays, false, "p; error=e", now());
-        let answer = lines(&answer);
+        let answer = lines_of(&answer);
         assert_eq!(answer[0], "HTTP/1.1 502 Bad Gateway");
         assert_eq!(answer[4], "Proxy-Status: p; error=e");
         assert_eq!(
@@ -277,7 +244,7 @@ mod tests {
             ),
             (508, "Loop Detected", "error=proxy_loop_detected", ""),
         ] {
-            let answer = lines(&rejected(&Rejection::new(status, "x"), now()));
+            let answer = lines_of(&rejected(&Rejection::new(status, "x"), now()));
             assert_eq!(answer[0], format!("HTTP/1.1 {status} {phrase}"));
             let code = if error == request_error {
                 status.to_string()

@@ -6,6 +6,7 @@
 
 use std::time::SystemTime;
 
+use super::header::digits;
 use super::local_reply::{PROXY_STATUS, Reply};
 use super::request::{Persistence, RequestHead};
 use super::via::PSEUDONYM;
@@ -32,13 +33,9 @@ pub fn of(request: &RequestHead) -> Option<u64> {
     }
     let mut values = request.headers().all("Max-Forwards");
     let value = values.next()?;
-    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     // Several lines are no number: the field is not a list.
-    if !is_number || values.next().is_some() {
-        return None;
-    }
-    let digits = std::str::from_utf8(value).ok()?;
-    Some(digits.parse().unwrap_or(u64::MAX))
+    let value = digits(value).filter(|_| values.next().is_none())?;
+    Some(value.parse().unwrap_or(u64::MAX))
 }
 
 /// The answer to a request that may not be forwarded any more: an empty one to OPTIONS, the

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use super::header::{Headers, Line, Span, trim};
+use super::header::{Headers, Line, Span, digits, trim};
 use super::request::Version;
 
 /// The most header lines of a response.
@@ -79,12 +79,8 @@ impl ResponseHead {
         let mut length = None;
         for value in self.headers.all("Content-Length") {
             for number in value.split(|byte| *byte == b',').map(trim) {
-                let digits = std::str::from_utf8(number)
-                    .ok()
-                    .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
-                let number = digits
-                    .and_then(|digits| digits.parse().ok())
-                    .ok_or(HeadFault::Length)?;
+                let number = digits(number).and_then(|digits| digits.parse().ok());
+                let number = number.ok_or(HeadFault::Length)?;
                 if length.is_some_and(|length| length != number) {
                     return Err(HeadFault::Lengths);
                 }
