@@ -18,6 +18,7 @@ use balancing_reverse_proxy::cli::{self, Given};
 use balancing_reverse_proxy::config::{Config, PROXY};
 use balancing_reverse_proxy::dispatch::Dispatcher;
 use balancing_reverse_proxy::downstream::descriptors;
+use balancing_reverse_proxy::downstream::is_of_accept_thread;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen;
 use balancing_reverse_proxy::downstream::server::Server;
@@ -98,10 +99,7 @@ fn main() -> ExitCode {
 /// Serves until it is time to stop.
 fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     panic::set_hook(Box::new(|panic| {
-        // Its accept thread panics when threads or descriptors run out, which is logged and
-        // seen to elsewhere.
-        let of_tiny_http = |place: &panic::Location<'_>| place.file().contains("/tiny_http-");
-        if !panic.location().is_some_and(of_tiny_http) {
+        if !panic.location().is_some_and(is_of_accept_thread) {
             error!("internal error: {panic}");
         }
     }));
@@ -276,7 +274,7 @@ fn handle_signals(logging: &Logging) -> io::Result<Receiver<i32>> {
 #[allow(unsafe_code)]
 fn return_large_pieces() {
     // SAFETY: sets a number inside the allocator, under its lock.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
     }

@@ -1,4 +1,5 @@
-//! One request on its way through the endpoints: which is next, and one attempt.
+//! One request on its way through the endpoints: which is next, one attempt, and whether its
+//! answer is usable.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

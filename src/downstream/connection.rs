@@ -206,7 +206,8 @@ impl ClientConnection {
         ClientWatch::new(socket, half_close, Arc::clone(&self.is_shut))
     }
 
-    fn has_unread(&self) -> bool {
+    /// Whether something is in its receive queue.
+    pub(super) fn has_unread(&self) -> bool {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         matches!(
             rustix::net::recv(&self.socket, &mut [0], flags),

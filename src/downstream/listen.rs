@@ -1,8 +1,8 @@
 //! Listening sockets, set up for many short connections.
 //!
-//! The sockets that are accepted inherit `TCP_NODELAY`, `SO_KEEPALIVE` and
-//! `TCP_NOTSENT_LOWAT` from the listener (Linux), which saves system calls per connection,
-//! and which `tiny_http` offers no way to change: it does not hand out its sockets.
+//! The sockets that are accepted inherit `TCP_NODELAY`, `SO_KEEPALIVE`, `TCP_NOTSENT_LOWAT`, the
+//! size of segments and the receive time-out (see `acceptor`) from the listener (Linux), which
+//! saves system calls for each connection.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -185,11 +185,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
-    {
-        socket.set_tcp_notsent_lowat(UNSENT)?;
-        // Over a network segments are shorter anyway.
-        socket.set_tcp_mss(SEGMENT)?;
-    }
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    // Over a network segments are shorter anyway.
+    socket.set_tcp_mss(SEGMENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -243,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_somebody_else_is_an_error() {
+    fn an_address_of_another_machine_is_an_error() {
         let error = bound("192.0.2.1:0").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
     }

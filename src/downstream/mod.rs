@@ -21,6 +21,7 @@ mod table;
 mod tcp_info;
 
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,6 +30,13 @@ use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 pub use responder::{Responder, refusal};
+
+/// Whether a panic at this place is `tiny_http`'s: its accept thread panics when threads or
+/// descriptors run out, which is logged and seen to here.
+#[must_use]
+pub fn is_of_accept_thread(place: &Location<'_>) -> bool {
+    place.file().contains("/tiny_http-")
+}
 
 /// Answers requests. Called on the thread of the client's connection, for one request of it
 /// after the other.

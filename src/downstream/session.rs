@@ -346,10 +346,7 @@ impl Session {
     /// Closes after an answer. A close with something unread would be a reset, which may
     /// destroy the answer on its way.
     fn close(&self) {
-        let mut byte = [0];
-        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
-        let unread = rustix::net::recv(self.connection.socket(), &mut byte, flags);
-        if !self.received.unused().is_empty() || matches!(unread, Ok((_, 1..))) {
+        if !self.received.unused().is_empty() || self.connection.has_unread() {
             self.linger();
         }
     }

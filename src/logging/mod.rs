@@ -9,7 +9,7 @@
 //! - Only this package's own records get through. Libraries log by the same façade.
 //! - The offset of local time is taken once, while there is a single thread; that is the
 //!   only way to read it soundly. A change to or from summer time shows after a restart.
-//! - Cost: an allocation and a short lock for each line, one thread, at most 4 MiB of lines.
+//! - Cost: two allocations and a short lock for each line, one thread, at most 4 MiB of lines.
 
 mod config;
 mod escape;

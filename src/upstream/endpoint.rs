@@ -18,6 +18,7 @@ use super::connector::EndpointConnector;
 use super::control::AttemptControl;
 use super::failure::Failure;
 use super::pool::IdleMonitor;
+pub use super::pool::MAX_IDLE;
 use super::resolver::Resolver;
 use super::response::{Response, with_head};
 use super::stream::Tls;
@@ -27,9 +28,6 @@ use crate::http::forward::{self, ForwardRules};
 use crate::http::request::RequestHead;
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
-
-/// How long a connection is kept that is not used.
-pub const MAX_IDLE: Duration = Duration::from_secs(15);
 
 /// An endpoint as the configuration has it, ready to be asked.
 #[derive(Debug)]
@@ -126,7 +124,7 @@ impl Endpoint {
             None
         };
         let pool = settings.idle_monitor.pool(settings.idle_connections);
-        let dialler = EndpointConnector {
+        let connector = EndpointConnector {
             pool: Arc::clone(&pool),
             resolver,
             tls,
@@ -146,7 +144,7 @@ impl Endpoint {
         Ok(Self {
             index,
             url,
-            agent: Agent::with_parts(config, dialler, NoResolver),
+            agent: Agent::with_parts(config, connector, NoResolver),
             #[cfg(test)]
             pool,
             origin,

@@ -4,7 +4,7 @@
 //! the log line puts the endpoint in front. Texts are lower case, without a full
 //! stop, and name what the user can change where there is something to change.
 //!
-//! Always: log lines, `Proxy-Status` and counters come from the types. A text is printed, and
+//! Always: log lines and `Proxy-Status` come from the types. A text is printed, and
 //! never read again.
 
 use std::fmt;

@@ -28,6 +28,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::util::lock::lock;
 
+/// How long a connection is kept that is not used.
+pub const MAX_IDLE: Duration = Duration::from_secs(15);
+
 /// Connections of a burst expire within milliseconds of each other: they are closed
 /// together. So a connection is closed at most this much late.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -100,13 +103,13 @@ impl<C> UpstreamPool<C> {
     }
 
     /// How many connections are idle.
-    #[must_use]
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
     /// Whether no connection is idle.
-    #[must_use]
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

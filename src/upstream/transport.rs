@@ -26,7 +26,7 @@ use crate::util::client_session::ClientSession;
 /// The idle connections to one endpoint.
 pub type Pool = UpstreamPool<Box<Connection>>;
 
-/// ureq resolves on every call, also when a connection is pooled. The dialler does
+/// ureq resolves on every call, also when a connection is pooled. The connector does
 /// it instead, when it has to.
 #[derive(Debug)]
 pub struct NoResolver;

@@ -1,4 +1,4 @@
-//! What two of the other modules need and neither owns.
+//! What two of the other modules need and neither owns, and the ready file.
 
 pub mod body;
 pub mod client_session;

@@ -251,9 +251,7 @@ impl Spawner {
             spawner: self,
         })
     }
-}
 
-impl Spawner {
     /// Wakes the owner, if it has called `std::thread::park` or does so next.
     pub fn wake_owner(&self) {
         self.latch.owner.unpark();

@@ -3,7 +3,7 @@
 use crate::cli::{Flag, Group, Problem, Takes, put, values};
 use crate::config::options::Options;
 
-/// The most requests at once that may be asked for: each one has a thread.
+/// The most requests at once that may be asked for.
 const MAX_WORKERS: usize = 65_536;
 
 pub(super) const GROUP: Group<Options> = Group {

@@ -1,7 +1,7 @@
 //! The proxy's flags: one file for each group of the usage, one entry for each flag.
 //!
-//! An entry is all that a new flag takes: name, kind of value, default, text and setter. The
-//! usage, the README's list and the defaults come out of it. What flags mean together is
+//! An entry is all that is said of a flag: name, kind of value, default, text and setter, which
+//! fills a field of the type that uses it. The usage, the README's list and the defaults come out of it. What flags mean together is
 //! checked in [`Options::finish`](crate::config::Options::finish).
 //!
 //! `-e -a -t -f -s` and `-log-p -log-f -log-d -log-t -log-m -log-u` stand in people's
