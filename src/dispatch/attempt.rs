@@ -13,7 +13,7 @@ use crate::upstream::response::Response;
 /// What identifies an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// The endpoint's place on the command line.
+    /// The endpoint's number.
     pub(super) endpoint: usize,
     /// It was started though another one had not ended.
     pub(super) hedged: bool,

@@ -1,15 +1,13 @@
-//! What outlives a request: the endpoints, and what is known of them.
+//! What outlives a request: the list of endpoints in force, the budget of hedges, the times of
+//! all answers.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::cooldown::Cooldown;
+use super::endpoint_list::EndpointList;
 use super::latency::Latency;
-use super::order::Ranking;
-use super::patience::Patience;
-use super::policy::Policy;
-use super::policy::{CooldownConfig, HedgeAfter, Mode};
+use super::policy::{HedgeAfter, Mode, Policy};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::{Failure, Timeout};
 use crate::util::lock::lock;
@@ -18,11 +16,9 @@ use crate::util::thread_pool::ThreadPool;
 /// Puts requests to endpoints.
 #[derive(Debug)]
 pub struct Dispatcher {
-    pub(super) endpoints: Vec<Arc<Endpoint>>,
+    /// The list in force. Locked for a clone only.
+    list: Mutex<Arc<EndpointList>>,
     pub(super) policy: Policy,
-    pub(super) ranking: Ranking,
-    pub(super) patience: Patience,
-    pub(super) cooldown: Option<Cooldown>,
     pub(super) budget: Budget,
     /// Where hedging depends on it.
     latency: Option<Mutex<Latency>>,
@@ -38,19 +34,15 @@ impl Dispatcher {
             Mode::Hedged(hedging) => Some(hedging),
             Mode::Serial | Mode::Fanout => None,
         };
+        let now = Instant::now();
         let latency = match hedging.map(|hedging| hedging.after) {
-            Some(HedgeAfter::Percentile(percent)) => Some(Latency::new(percent, Instant::now())),
+            Some(HedgeAfter::Percentile(percent)) => Some(Latency::new(percent, now)),
             _ => None,
         };
         Self {
-            ranking: Ranking::new(policy.order, endpoints.len()),
-            cooldown: policy.cooldown.map(|CooldownConfig { max_fails, length }| {
-                Cooldown::new(max_fails, length, endpoints.len())
-            }),
+            list: Mutex::new(Arc::new(EndpointList::new(endpoints, &policy, now))),
             budget: Budget::new(hedging.map_or(0, |hedging| hedging.budget)),
-            patience: Patience::new(endpoints.len(), Instant::now()),
             latency: latency.map(Mutex::new),
-            endpoints: endpoints.into_iter().map(Arc::new).collect(),
             policy,
             threads,
         }
@@ -60,6 +52,12 @@ impl Dispatcher {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The endpoints in force.
+    #[must_use]
+    pub fn list(&self) -> Arc<EndpointList> {
+        Arc::clone(&lock(&self.list))
     }
 
     /// How long the last attempt may take before it is hedged, if it may be at all.
@@ -77,6 +75,7 @@ impl Dispatcher {
     /// Takes down how long the head of an answer has taken, or how long none has come.
     pub(super) fn measure(
         &self,
+        list: &EndpointList,
         endpoint: usize,
         failure: Option<&Failure>,
         now: Instant,
@@ -85,25 +84,25 @@ impl Dispatcher {
         let latency = || self.latency.as_ref().map(lock);
         match failure {
             None => {
-                self.ranking.ended(endpoint, now, after);
+                list.ranking.ended(endpoint, now, after);
                 if let Some(mut latency) = latency() {
                     latency.ended(now, after);
                 }
             }
             Some(Failure::Cancelled) => {
-                self.ranking.given_up(endpoint, now, after);
+                list.ranking.given_up(endpoint, now, after);
                 if let Some(mut latency) = latency() {
                     latency.given_up(now, after);
                 }
             }
             Some(Failure::Timeout(Timeout::Head(_) | Timeout::Request(_))) => {
-                self.ranking.failed(endpoint, now);
+                list.ranking.failed(endpoint, now);
                 if let Some(mut latency) = latency() {
                     latency.given_up(now, after);
                 }
             }
             Some(Failure::Internal(_)) => {}
-            Some(_) => self.ranking.failed(endpoint, now),
+            Some(_) => list.ranking.failed(endpoint, now),
         }
     }
 }
@@ -152,14 +151,15 @@ mod tests {
             let dispatcher = dispatcher(HedgeAfter::Percentile(95));
             assert_eq!(dispatcher.hedge_after(now), None);
             let later = now + Duration::from_secs(1);
+            let list = dispatcher.list();
             for _ in 0..100 {
-                dispatcher.measure(0, None, later, milli * 2);
+                dispatcher.measure(&list, 0, None, later, milli * 2);
             }
             for _ in 0..10 {
-                dispatcher.measure(0, failure.as_ref(), later, milli * 50);
+                dispatcher.measure(&list, 0, failure.as_ref(), later, milli * 50);
             }
             for _ in 0..4 {
-                dispatcher.measure(0, None, later, milli * 100);
+                dispatcher.measure(&list, 0, None, later, milli * 100);
             }
             let after = dispatcher.hedge_after(later).unwrap();
             assert_eq!(after >= milli * 50, counts, "{failure:?}: {after:?}");

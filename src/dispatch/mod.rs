@@ -17,6 +17,7 @@ pub mod budget;
 pub mod cooldown;
 mod dispatcher;
 mod driver;
+mod endpoint_list;
 pub mod latency;
 pub mod order;
 mod outcome;
@@ -40,6 +41,7 @@ use self::serial::Serial;
 use crate::upstream::control::RequestCancellation;
 
 pub use self::dispatcher::Dispatcher;
+pub use self::endpoint_list::EndpointList;
 pub use self::outcome::{Dispatched, Winner};
 pub use self::policy::Policy;
 pub use self::run::Request;
@@ -56,9 +58,11 @@ impl Dispatcher {
     ) {
         let now = Instant::now();
         let once = self.policy.idempotent_only && !is_idempotent(request.head.method());
-        let overlaps = !once && self.endpoints.len() > 1;
+        let list = self.list();
+        let overlaps = !once && list.count() > 1;
         let run = Run {
             dispatcher: Arc::clone(self),
+            list,
             request: Arc::clone(request),
             once,
             cancellation: Arc::clone(cancellation),

@@ -29,7 +29,7 @@ impl Progress {
     /// Nothing has been started yet.
     pub(super) fn new(run: &Run) -> Self {
         Self {
-            queue: Queue::new(&run.dispatcher),
+            queue: Queue::new(&run.list),
             under_way: Vec::new(),
             won: false,
             winner: None,

@@ -151,7 +151,7 @@ impl Attempts for Race {
         let Mark {
             endpoint, started, ..
         } = attempt.mark;
-        let is_prompt = self.run.dispatcher.patience.is_prompt(endpoint, started);
+        let is_prompt = self.run.list.patience.is_prompt(endpoint, started);
         let may_be_own = thread::current().id() == self.dispatching
             && matches!(*own, Own::Free)
             && (is_prompt || !self.run.all_at_once);
@@ -313,7 +313,7 @@ impl Race {
     fn grace(&self) -> Instant {
         *self.grace.get_or_init(|| {
             let now = Instant::now();
-            let average = self.run.dispatcher.patience.average(now);
+            let average = self.run.list.patience.average(now);
             let usual = self.begun + average * AVERAGES;
             usual.clamp(now + GRACE, now + LONGEST_GRACE)
         })
@@ -342,7 +342,7 @@ impl Race {
     }
 
     fn note_patience(&self, ended: &Ended) {
-        let patience = &self.run.dispatcher.patience;
+        let patience = &self.run.list.patience;
         let endpoint = ended.attempt.mark.endpoint;
         if ended.failure != Some(Failure::Cancelled) {
             patience.ended(endpoint, ended.is_usable().then_some(ended.after));

@@ -9,6 +9,7 @@ use log::info;
 use super::attempt::{Attempt, Ended, Mark, Performed};
 use super::cooldown::Claim;
 use super::dispatcher::Dispatcher;
+use super::endpoint_list::EndpointList;
 use super::order::Sequence;
 use super::policy::Policy;
 use crate::http::request::RequestHead;
@@ -33,6 +34,8 @@ pub struct Request {
 /// One request on its way.
 pub(super) struct Run {
     pub(super) dispatcher: Arc<Dispatcher>,
+    /// The endpoints that were in force when the request came.
+    pub(super) list: Arc<EndpointList>,
     pub(super) request: Arc<Request>,
     /// No endpoint must get it twice.
     pub(super) once: bool,
@@ -52,7 +55,7 @@ impl Run {
 
     /// How many endpoints there are.
     pub(super) fn endpoints(&self) -> usize {
-        self.dispatcher.endpoints.len()
+        self.list.count()
     }
 
     /// The next attempt, that starts now.
@@ -68,7 +71,7 @@ impl Run {
             return None;
         }
         let now = Instant::now();
-        let (endpoint, claim) = queue.next(&self.dispatcher, now)?;
+        let (endpoint, claim) = queue.next(&self.list, now)?;
         let per_try = self.policy().per_try_timeout;
         let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
         let request_timeout = Timeout::Request(self.policy().request_timeout);
@@ -112,7 +115,7 @@ impl Run {
             failure => failure.as_ref(),
         };
         self.dispatcher
-            .measure(endpoint, measured, Instant::now(), head_after);
+            .measure(&self.list, endpoint, measured, Instant::now(), head_after);
         if let Some(whole) = answer.as_mut()
             && (failure.is_none() || policy.keeps_best())
         {
@@ -151,7 +154,7 @@ impl Run {
             Some(failure) if has_had_no_time(failure, ended.after) => drop(claim),
             Some(_) => {
                 if let Some(failures) = claim.failed(Instant::now())
-                    && let Some(cooldown) = &self.dispatcher.cooldown
+                    && let Some(cooldown) = &self.list.cooldown
                 {
                     let failures = match failures {
                         1 => "a failure".to_owned(),
@@ -194,9 +197,9 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(dispatcher: &Dispatcher) -> Self {
+    pub(super) fn new(list: &EndpointList) -> Self {
         Self {
-            sequence: dispatcher.ranking.sequence(Instant::now()),
+            sequence: list.ranking.sequence(Instant::now()),
             passed_over: Vec::new(),
             regardless: Vec::new().into_iter(),
             begun: false,
@@ -211,21 +214,20 @@ impl Queue {
 
     fn next(
         &mut self,
-        dispatcher: &Dispatcher,
+        list: &EndpointList,
         now: Instant,
     ) -> Option<(Arc<Endpoint>, Option<Claim>)> {
         if self.closed {
             return None;
         }
-        let endpoint = |index| dispatcher.endpoints.get(index).map(Arc::clone);
-        let Some(cooldown) = &dispatcher.cooldown else {
+        let Some(cooldown) = &list.cooldown else {
             self.begun = true;
-            return Some((endpoint(self.sequence.next()?)?, None));
+            return Some((list.get(self.sequence.next()?)?, None));
         };
         for index in self.sequence.by_ref() {
             if let Some(claim) = cooldown.claim(index, now) {
                 self.begun = true;
-                return Some((endpoint(index)?, Some(claim)));
+                return Some((list.get(index)?, Some(claim)));
             }
             self.passed_over.push(index);
         }
@@ -234,7 +236,7 @@ impl Queue {
             self.regardless = std::mem::take(&mut self.passed_over).into_iter();
         }
         let index = self.regardless.next()?;
-        Some((endpoint(index)?, cooldown.claim_regardless(index)))
+        Some((list.get(index)?, cooldown.claim_regardless(index)))
     }
 }
 

@@ -32,7 +32,7 @@ use crate::util::client_session::ClientSession;
 /// An endpoint as the configuration has it, ready to be asked.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Its place on the command line, from 0.
+    /// Its place in the list that it belongs to, from 0.
     pub index: usize,
     /// Where it is.
     pub url: EndpointUrl,

@@ -1,0 +1,52 @@
+//! The endpoints in force: their order, and what is known of each one.
+//!
+//! Always: an endpoint's number is its place here. A request keeps the list that it began with,
+//! so its numbers mean the same until its end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::cooldown::Cooldown;
+use super::order::Ranking;
+use super::patience::Patience;
+use super::policy::{CooldownConfig, Policy};
+use crate::upstream::endpoint::Endpoint;
+
+/// Endpoints, and what is known of them.
+#[derive(Debug)]
+pub struct EndpointList {
+    endpoints: Vec<Arc<Endpoint>>,
+    pub(super) ranking: Ranking,
+    pub(super) patience: Patience,
+    pub(super) cooldown: Option<Cooldown>,
+}
+
+impl EndpointList {
+    /// Of these endpoints nothing is known yet.
+    pub(super) fn new(endpoints: Vec<Endpoint>, policy: &Policy, now: Instant) -> Self {
+        let cooldown = |CooldownConfig { max_fails, length }| {
+            Cooldown::new(max_fails, length, endpoints.len())
+        };
+        Self {
+            ranking: Ranking::new(policy.order, endpoints.len()),
+            patience: Patience::new(endpoints.len(), now),
+            cooldown: policy.cooldown.map(cooldown),
+            endpoints: endpoints.into_iter().map(Arc::new).collect(),
+        }
+    }
+
+    /// How many endpoints there are.
+    pub(super) fn count(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// The endpoint of that number.
+    pub(super) fn get(&self, number: usize) -> Option<Arc<Endpoint>> {
+        self.endpoints.get(number).map(Arc::clone)
+    }
+
+    /// The endpoints, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().map(AsRef::as_ref)
+    }
+}
