@@ -19,7 +19,7 @@ use balancing_reverse_proxy::downstream::server::Server;
 use balancing_reverse_proxy::downstream::{ClientRequest, Handler, Responder};
 use balancing_reverse_proxy::http::local_reply::{PLAIN_TEXT, Reply};
 use balancing_reverse_proxy::link_seam;
-use balancing_reverse_proxy::logging::{LogConfig, LogDestination, Logging, escaped};
+use balancing_reverse_proxy::logging::{LogConfig, LogDestination, Logging, Target};
 use balancing_reverse_proxy::util::body::check_storage;
 use balancing_reverse_proxy::util::go_duration::GoDuration;
 use balancing_reverse_proxy::util::io_error::describe;
@@ -161,7 +161,7 @@ impl Handler for Dummy {
         let span = GoDuration::from(delay.unwrap_or_default());
         log::info!(
             "will serve {} after {span}, error:{error}",
-            escaped(request.head.target())
+            Target(request.head.target())
         );
         let after = match delay {
             Some(delay) => {

@@ -82,7 +82,7 @@ impl Progress {
         let mark = ended.attempt.mark;
         self.under_way.retain(|other| *other != mark);
         if let Some(failure) = &ended.failure {
-            log_failure(&ended.attempt.endpoint, failure);
+            log_failure(&run.request, &ended.attempt.endpoint, failure);
         }
         run.report(&mut ended);
         let answer = ended.answer.map(|answer| Winner {
@@ -139,7 +139,7 @@ impl Progress {
         };
         if attempt.mark.started >= run.deadline {
             let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
-            log_failure(&attempt.endpoint, &timeout);
+            log_failure(&run.request, &attempt.endpoint, &timeout);
             self.trail.add(attempt.mark, timeout, Duration::ZERO, true);
             self.queue.close();
             return false;

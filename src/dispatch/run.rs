@@ -1,6 +1,7 @@
 //! One request on its way through the endpoints: which is next, one attempt, and whether its
 //! answer is usable.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::endpoint_list::EndpointList;
 use super::order::Sequence;
 use super::policy::Policy;
 use crate::http::request::RequestHead;
+use crate::logging::RequestName;
 use crate::upstream::control::{AttemptControl, Limit, RequestCancellation};
 use crate::upstream::endpoint::{Attempted, Endpoint, UpstreamRequest};
 use crate::upstream::failure::{Failure, Timeout};
@@ -27,8 +29,22 @@ pub struct Request {
     pub head: RequestHead,
     /// The body, whole.
     pub body: Body,
+    /// The client's address.
+    pub client: SocketAddr,
     /// What is kept for the client's connection.
     pub session: Arc<ClientSession>,
+}
+
+impl Request {
+    /// What names it in the log.
+    #[must_use]
+    pub fn name(&self) -> RequestName<'_> {
+        RequestName {
+            method: self.head.method(),
+            target: self.head.target(),
+            client: self.client,
+        }
+    }
 }
 
 /// One request on its way.
@@ -242,9 +258,12 @@ impl Queue {
 
 /// Writes down why an attempt gave no usable answer. A cancel is not the endpoint's
 /// failure.
-pub(super) fn log_failure(endpoint: &Endpoint, failure: &Failure) {
+pub(super) fn log_failure(request: &Request, endpoint: &Endpoint, failure: &Failure) {
     if *failure == Failure::Cancelled {
         return;
     }
-    info!("endpoint {}: {}: {}", endpoint.index, endpoint.url, failure);
+    let Endpoint { index, url, .. } = endpoint;
+    request
+        .name()
+        .log(format_args!("endpoint {index}: {url}: {failure}"));
 }

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use log::info;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -17,7 +16,7 @@ use super::limits::StallTimer;
 use super::table::{Table, Work};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Persistence, Rejection};
-use crate::logging::canonical;
+use crate::logging::RequestName;
 use crate::util::go_duration::GoDuration;
 
 /// The way of the answer to the client.
@@ -136,7 +135,14 @@ impl Drop for Responder {
 /// Logs that a request of `client` is rejected. Returns the answer that says so.
 #[must_use]
 pub fn refusal(rejection: &Rejection, client: SocketAddr) -> Vec<u8> {
-    info!("refused a request of {}: {rejection}", canonical(client));
+    let line = rejection.request_line.as_deref();
+    let request = RequestName {
+        method: line.map_or("", |line| &line.method),
+        target: line.map_or(b"", |line| &line.target),
+        client,
+    };
+    let client = request.client();
+    request.log(format_args!("refused a request of {client}: {rejection}"));
     rejected(rejection, SystemTime::now())
 }
 

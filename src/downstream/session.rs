@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::error;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -27,7 +26,7 @@ use super::received::{CloseReason, HEAD_READ, Received, SHUT_PAUSE};
 use super::responder::{Responder, refusal, send_all};
 use crate::http::request::{Rejection, ValidatedRequest};
 use crate::http::request_parser::RequestParser;
-use crate::logging::canonical;
+use crate::logging::RequestName;
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 use crate::util::poll::poll_until;
@@ -255,7 +254,9 @@ impl Session {
                 return discard(request);
             }
             if Instant::now() >= deadline {
-                error!("internal error: a request was lost between two threads");
+                self.unnamed().log_error(format_args!(
+                    "internal error: a request was lost between two threads"
+                ));
                 return false;
             }
         }
@@ -321,8 +322,11 @@ impl Session {
         let handler = self.acceptor.handler();
         if catch_unwind(AssertUnwindSafe(|| handler.handle(request, responder))).is_err() {
             // The hook has logged it, and the responder's drop has answered.
-            let client = canonical(self.client);
-            error!("internal error while serving a request of {client}, returning 500");
+            let request = self.unnamed();
+            request.log_error(format_args!(
+                "internal error while serving a request of {}, returning 500",
+                request.client()
+            ));
         }
         match self.connection.end() {
             End::KeepOpen => true,
@@ -331,6 +335,15 @@ impl Session {
                 false
             }
             End::Reset | End::Cut => false,
+        }
+    }
+
+    /// What names a request whose head is not at hand.
+    fn unnamed(&self) -> RequestName<'static> {
+        RequestName {
+            method: "",
+            target: b"",
+            client: self.client,
         }
     }
 

@@ -171,6 +171,17 @@ pub struct Rejection {
     pub reason: Cow<'static, str>,
     /// The method is known to be HEAD: the answer has no body.
     pub is_head: bool,
+    /// What is known of the request line, for the log.
+    pub request_line: Option<Box<RequestLine>>,
+}
+
+/// What was understood of the request line of a request that is rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLine {
+    /// A token (RFC 9110 9.1).
+    pub method: String,
+    /// The target in origin form; empty if it was not understood.
+    pub target: Vec<u8>,
 }
 
 impl Rejection {
@@ -181,6 +192,7 @@ impl Rejection {
             status,
             reason: reason.into(),
             is_head: false,
+            request_line: None,
         }
     }
 
@@ -203,11 +215,20 @@ impl Rejection {
         Self::bad(format!("request body broken off after {after} bytes"))
     }
 
-    /// The same, where the method is known.
+    /// The same, of a request whose head is known.
     #[must_use]
     pub fn of(self, head: &RequestHead) -> Self {
+        self.of_line(head.method(), head.target())
+    }
+
+    /// The same, of a request whose method is known, and perhaps its target.
+    pub(super) fn of_line(self, method: &str, target: &[u8]) -> Self {
         Self {
-            is_head: head.is_head(),
+            is_head: method == "HEAD",
+            request_line: Some(Box::new(RequestLine {
+                method: method.to_owned(),
+                target: target.to_owned(),
+            })),
             ..self
         }
     }

@@ -114,10 +114,7 @@ impl RequestParser {
                 Ok(Some(found))
             }
             Ok(None) => Ok(None),
-            Err(rejection) => Err(Rejection {
-                is_head: self.method_in(bytes) == b"HEAD",
-                ..rejection
-            }),
+            Err(rejection) => Err(self.name(rejection, bytes)),
         }
     }
 
@@ -223,6 +220,7 @@ impl RequestParser {
             status: 400,
             reason: Cow::Borrowed("malformed HTTP version"),
             is_head: false,
+            request_line: None,
         };
         while let Some(&byte) = bytes.get(self.at) {
             let place = self.at - self.word;
@@ -391,6 +389,22 @@ impl RequestParser {
     /// Empty as long as it is not complete.
     fn method_in<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         self.method.in_text(from(bytes, self.start))
+    }
+
+    /// The rejection with what has been understood of the request line.
+    fn name(&self, rejection: Rejection, bytes: &[u8]) -> Rejection {
+        let method = str::from_utf8(self.method_in(bytes)).unwrap_or_default();
+        if method.is_empty() {
+            return rejection;
+        }
+        let target = match (self.state, self.target) {
+            (State::Version | State::Headers, Target::Asterisk) => b"*",
+            (_, Target::Asterisk) => &b""[..],
+            (_, Target::Origin(span) | Target::Absolute { origin: span, .. }) => {
+                span.in_text(from(bytes, self.start))
+            }
+        };
+        rejection.of_line(method, target)
     }
 }
 

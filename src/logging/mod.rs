@@ -15,6 +15,7 @@ mod config;
 mod escape;
 mod format;
 mod queue;
+mod request;
 mod writer;
 
 use std::fmt;
@@ -31,8 +32,8 @@ use simplelog::WriteLogger;
 
 pub use config::{LogConfig, LogDestination};
 use escape::one_line;
-pub use escape::{canonical, escaped};
 use queue::{Item, Queue};
+pub use request::{RequestName, Target};
 
 /// A handle on the running log, and the logger that the `log` macros call. Clones are the
 /// same log.

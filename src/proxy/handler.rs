@@ -20,7 +20,7 @@ use crate::http::max_forwards;
 use crate::http::request::Persistence;
 use crate::http::response::BodyFraming;
 use crate::http::via::loop_rejection;
-use crate::logging::escaped;
+use crate::logging::Target;
 use crate::upstream::control::RequestCancellation;
 use crate::upstream::failure::Failure;
 use crate::util::go_duration::GoDuration;
@@ -57,6 +57,7 @@ impl Handler for Proxy {
         let request = Arc::new(Request {
             head: request.head,
             body: request.body,
+            client: request.client,
             session: request.session,
         });
         let exchange = Exchange {
@@ -135,19 +136,21 @@ impl Exchange {
                 _ => format!(", but the client {}", describe(&error)),
             },
         };
-        if usable {
-            info!(
-                "request {} served in {} by {}{}",
-                escaped(self.request.head.target()),
-                GoDuration::from(self.started.elapsed()),
-                trail.winner(endpoint.index, hedged),
-                note
-            );
+        let request = self.request.name();
+        if !usable {
+            let index = endpoint.index;
+            return request.log(format_args!(
+                "endpoints failed to return a valid answer, returning {status} of endpoint {index}{note}"
+            ));
+        }
+        let by = trail.winner(endpoint.index, hedged);
+        let (target, span) = (Target(request.target), self.span());
+        if note.is_empty() {
+            info!("request {target} served in {span} by {by}");
         } else {
-            info!(
-                "endpoints failed to return a valid answer, returning {status} of endpoint {}{}",
-                endpoint.index, note
-            );
+            request.log(format_args!(
+                "request {target} served in {span} by {by}{note}"
+            ));
         }
     }
 
@@ -162,12 +165,13 @@ impl Exchange {
     /// The client has gone away before there was an answer.
     fn give_up(&self, responder: Responder) {
         responder.abort();
-        info!(
+        let request = self.request.name();
+        request.log(format_args!(
             "request {} given up after {}: the client went away{}",
-            escaped(self.request.head.target()),
-            GoDuration::from(self.started.elapsed()),
+            Target(request.target),
+            self.span(),
             self.hint()
-        );
+        ));
     }
 
     fn exhausted(&self, trail: &Trail, mut responder: Responder) {
@@ -181,7 +185,14 @@ impl Exchange {
         let now = SystemTime::now();
         let reply = local_reply::exhausted(status, persistence, is_head, &proxy_status, now);
         responder.send(&reply, persistence);
-        info!("endpoints failed to return a valid answer, returning {status}");
+        self.request.name().log(format_args!(
+            "endpoints failed to return a valid answer, returning {status}"
+        ));
+    }
+
+    /// How long the request has taken.
+    fn span(&self) -> GoDuration {
+        GoDuration::from(self.started.elapsed())
     }
 
     fn hint(&self) -> &'static str {

@@ -8,7 +8,7 @@ use log::info;
 use crate::downstream::{Responder, refusal};
 use crate::http::max_forwards;
 use crate::http::request::{Persistence, Rejection, RequestHead};
-use crate::logging::escaped;
+use crate::logging::Target;
 
 /// Rejects a request of `client`, whose connection is closed.
 pub fn reject(rejection: &Rejection, client: SocketAddr, responder: Responder) {
@@ -22,6 +22,6 @@ pub fn answer_finally(request: &RequestHead, mut responder: Responder) {
     responder.send(&answer, persistence);
     info!(
         "request {} answered without an endpoint: Max-Forwards is 0",
-        escaped(request.target())
+        Target(request.target())
     );
 }

@@ -45,10 +45,9 @@ fn a_gateway_tells_an_unreachable_endpoint_from_a_slow_one_and_from_a_bad_one() 
             let (status, line) = exhausted(on_exhausted, endpoints);
             let wanted = if on_exhausted == "500" { 500 } else { wanted };
             assert_eq!(status, wanted);
-            assert_eq!(
-                line,
-                format!("endpoints failed to return a valid answer, returning {wanted}")
-            );
+            let start =
+                format!("endpoints failed to return a valid answer, returning {wanted} (GET / of ");
+            assert!(line.starts_with(&start), "{line}");
         }
     }
 }
@@ -77,12 +76,8 @@ fn the_best_answer_that_there_was_is_relayed_as_it_is() {
         assert_eq!((answer.status(), answer.body().as_str()), (code, body));
         assert_eq!(answer.header("x-who").is_some(), code != 503);
         let line = proxy.wait_for_log("endpoints failed");
-        assert_eq!(
-            line,
-            format!(
-                "endpoints failed to return a valid answer, returning {code} of endpoint {endpoint}"
-            )
-        );
+        let end = format!("returning {code} of endpoint {endpoint} (GET / of ");
+        assert!(line.contains(&end), "{line}");
     }
 }
 

@@ -133,6 +133,7 @@ fn the_lines_of_a_request() {
     let well = Backend::replies([status(200).body("ok"), status(502)]);
     let mut proxy = Proxy::serial(&[&sick, &well]).start();
     let mut client = proxy.client();
+    let from = client.local_address();
     assert_eq!(client.get("/p?q=%20x").status(), 200);
     assert_eq!(client.get("/").status(), 500);
     proxy.wait_for_log("returning 500");
@@ -167,10 +168,10 @@ fn the_lines_of_a_request() {
     assert_eq!(
         rest[3..],
         [
-            format!("endpoint 0: {first}: status 503"),
-            format!("endpoint 0: {first}: status 500"),
-            format!("endpoint 1: {second}: status 502"),
-            "endpoints failed to return a valid answer, returning 500".to_owned(),
+            format!("endpoint 0: {first}: status 503 (GET /p?q=%20x of {from})"),
+            format!("endpoint 0: {first}: status 500 (GET / of {from})"),
+            format!("endpoint 1: {second}: status 502 (GET / of {from})"),
+            format!("endpoints failed to return a valid answer, returning 500 (GET / of {from})"),
         ]
     );
 }

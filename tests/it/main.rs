@@ -51,6 +51,7 @@ mod refusals;
 mod relay;
 mod request_body;
 mod request_headers;
+mod request_names;
 mod serial;
 mod slow_clients;
 mod stopping;
