@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::cli::{Parsed, parse};
-use crate::dispatch::policy::{CooldownConfig, HedgeAfter, Hedging, Mode, OnExhausted, Order};
+use crate::dispatch::policy::{
+    CooldownConfig, HedgeAfter, Hedging, Mode, OnExhausted, Order, RoundsConfig,
+};
 use crate::http::forward::HostRule;
 use crate::logging::{LogConfig, LogDestination};
 
@@ -231,6 +233,9 @@ fn the_flags_that_say_nothing_together_fill_their_fields() {
         "-proxy-status",
         "-order=rotate",
         "-idempotent-only",
+        "-max-tries=5",
+        "-rounds=3",
+        "-round-delay=1s",
         "-max-header=2KiB",
         "-max-connections=3",
         "-idle-timeout=4s",
@@ -249,6 +254,9 @@ fn the_flags_that_say_nothing_together_fill_their_fields() {
     assert!(config.proxy_status);
     assert_eq!(config.policy.order, Order::Rotate);
     assert!(config.policy.idempotent_only);
+    assert_eq!(config.policy.max_tries, NonZeroU32::new(5));
+    let (count, delay) = (3, Duration::from_secs(1));
+    assert_eq!(config.policy.rounds, RoundsConfig { count, delay });
     let limits = config.limits;
     assert_eq!(limits.max_header, 2048);
     assert_eq!((limits.max_connections, limits.workers), (3, 3));
@@ -272,6 +280,9 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(policy.order, Order::Listed);
     assert_eq!(policy.on_exhausted, OnExhausted::Status500);
     assert_eq!(policy.commit_after, 64 << 10);
+    assert_eq!(policy.max_tries, None);
+    let (count, delay) = (1, Duration::from_millis(200));
+    assert_eq!(policy.rounds, RoundsConfig { count, delay });
     assert_eq!(policy.per_try_timeout, Duration::from_secs(30));
     assert_eq!(policy.request_timeout, Duration::from_secs(60));
     assert_eq!(config.upstream.connect_timeout, Duration::from_secs(3));
@@ -384,6 +395,30 @@ fn a_bad_boolean_or_duration_is_reported_with_its_flag_and_the_remedy() {
     ] {
         assert_eq!(message(&["-e=http://a", word]), expected);
     }
+}
+
+#[test]
+fn tries_and_rounds_are_numbers() {
+    let table = [
+        (
+            "-max-t=-1",
+            "-max-tries: \"-1\" is not a number from 0 upwards (0: no limit)",
+        ),
+        (
+            "-rounds=0",
+            "-rounds: \"0\" is not a number from 1 upwards (1: each endpoint once)",
+        ),
+        (
+            "-round-d=0",
+            "-round-delay: \"0\" is not more than zero (write 5s, 300ms, 1m30s)",
+        ),
+    ];
+    for (word, wanted) in table {
+        assert_eq!(message(&["-e=http://a", word]), wanted);
+    }
+    let config = config(&["-e=http://a", "-max-tries=0", "-rounds=4294967295"]).unwrap();
+    assert_eq!(config.policy.max_tries, None);
+    assert_eq!(config.policy.rounds.count, u32::MAX);
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::policy::{Hedging, OnExhausted, Order};
+    use crate::dispatch::policy::{Hedging, OnExhausted, Order, RoundsConfig};
     use crate::upstream::failure::ConnectFault;
 
     fn dispatcher(after: HedgeAfter) -> Dispatcher {
@@ -121,6 +121,8 @@ mod tests {
             request_timeout: Duration::from_secs(1),
             order: Order::Listed,
             cooldown: None,
+            max_tries: None,
+            rounds: RoundsConfig::default(),
             idempotent_only: false,
             commit_after: 0,
             on_exhausted: OnExhausted::Status500,

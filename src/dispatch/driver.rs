@@ -1,10 +1,11 @@
-//! The loop of all modes: start the next attempt, or wait for one to end.
+//! The loop of all modes: start the next attempt, or wait for one to end; and the pause between two
+//! rounds.
 
 use std::sync::Mutex;
 
 use super::attempt::{Attempts, Event};
 use super::outcome::Dispatched;
-use super::progress::Progress;
+use super::progress::{Next, Progress};
 use super::run::Run;
 use crate::util::lock::lock;
 
@@ -16,11 +17,22 @@ pub(super) fn run_attempts(
     attempts: &impl Attempts,
 ) -> Option<Dispatched> {
     lock(progress).begin(run, attempts);
-    while !lock(progress).is_over() {
-        match attempts.wait() {
-            Event::Ended(ended) => lock(progress).ended(run, ended, attempts),
-            Event::Progress => {}
-            Event::Nothing => break,
+    loop {
+        let next = lock(progress).next(run);
+        match next {
+            Next::Wait => match attempts.wait() {
+                Event::Ended(ended) => lock(progress).ended(run, ended, attempts),
+                Event::Progress => {}
+                Event::Nothing => break,
+            },
+            // No attempt is under way, so no other thread is held, and none changes the progress.
+            Next::Pause(end) => {
+                if run.cancellation.pause_until(end) {
+                    break;
+                }
+                lock(progress).begin_round(run, attempts);
+            }
+            Next::Over => break,
         }
     }
     lock(progress).dispatched(run)

@@ -9,6 +9,9 @@
 //! thread that has it first. That happens while the losers end, so that no client waits for
 //! them.
 //!
+//! With `-rounds` the loop starts all over when everything has failed, after a pause in which only
+//! the client is monitored (`rounds`).
+//!
 //! What outlives a request (budget, times, failures) is in modules of its own, which do not
 //! look at the clock: time is handed to them.
 
@@ -24,7 +27,9 @@ mod outcome;
 mod patience;
 pub mod policy;
 mod progress;
+mod queue;
 mod race;
+mod rounds;
 mod run;
 mod serial;
 pub mod status_set;

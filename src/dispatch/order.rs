@@ -171,6 +171,13 @@ pub struct Sequence {
     ranked: Option<Vec<usize>>,
 }
 
+impl Sequence {
+    /// From now on the same endpoints again, in the same order.
+    pub(super) fn restart(&mut self) {
+        self.taken = 0;
+    }
+}
+
 impl Iterator for Sequence {
     type Item = usize;
 

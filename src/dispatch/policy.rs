@@ -20,6 +20,10 @@ pub struct Policy {
     pub order: Order,
     /// When an endpoint is passed over.
     pub cooldown: Option<CooldownConfig>,
+    /// The most attempts of a request, hedges included; `None`: no limit.
+    pub max_tries: Option<NonZeroU32>,
+    /// How often all endpoints are tried.
+    pub rounds: RoundsConfig,
     /// What must not be sent twice is put to another endpoint only if nothing was sent.
     pub idempotent_only: bool,
     /// Answers of known length up to this, in bytes, are read whole before they are taken.
@@ -80,6 +84,15 @@ pub struct CooldownConfig {
     pub max_fails: NonZeroU32,
     /// For so long; not zero.
     pub length: Duration,
+}
+
+/// How often all endpoints are tried before a request counts as exhausted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoundsConfig {
+    /// So often; 0 means once as well.
+    pub count: u32,
+    /// The longest first pause between two rounds. The later ones are twice as long each.
+    pub delay: Duration,
 }
 
 /// What the client gets when no answer is usable.

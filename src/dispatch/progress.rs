@@ -3,18 +3,32 @@
 //! Always: at most one winner; nothing starts after it; it is handed out once. Hedges start on
 //! the thread of the attempt that takes too long, so this is shared.
 
+use std::hash::{BuildHasher, RandomState};
 use std::mem;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::attempt::{Attempts, Ended, Mark};
 use super::outcome::{Dispatched, Winner};
-use super::run::{Queue, Run, log_failure};
+use super::queue::Queue;
+use super::rounds::Rounds;
+use super::run::{Run, log_failure};
 use super::trail::Trail;
 use crate::upstream::failure::{Failure, Timeout};
+
+/// What the dispatching thread does next.
+pub(super) enum Next {
+    /// It waits for an attempt to end.
+    Wait,
+    /// It waits until then, and begins the next round.
+    Pause(Instant),
+    /// Nothing more is to be waited for.
+    Over,
+}
 
 /// How far a request has come.
 pub(super) struct Progress {
     queue: Queue,
+    rounds: Rounds,
     under_way: Vec<Mark>,
     won: bool,
     winner: Option<Winner>,
@@ -28,8 +42,11 @@ pub(super) struct Progress {
 impl Progress {
     /// Nothing has been started yet.
     pub(super) fn new(run: &Run) -> Self {
+        let policy = run.policy();
+        let sequence = run.list.ranking.sequence(Instant::now());
         Self {
-            queue: Queue::new(&run.list),
+            queue: Queue::new(sequence, policy.max_tries),
+            rounds: Rounds::new(policy.rounds),
             under_way: Vec::new(),
             won: false,
             winner: None,
@@ -39,9 +56,23 @@ impl Progress {
         }
     }
 
-    /// Nothing more is to be waited for.
-    pub(super) fn is_over(&self) -> bool {
-        self.won || self.under_way.is_empty()
+    /// What the dispatching thread does next. Where it is a pause, that has been decided.
+    pub(super) fn next(&mut self, run: &Run) -> Next {
+        if !self.won && !self.under_way.is_empty() {
+            return Next::Wait;
+        }
+        self.pause_end(run).map_or(Next::Over, Next::Pause)
+    }
+
+    /// Until when to pause before the next round, if there is to be one.
+    fn pause_end(&mut self, run: &Run) -> Option<Instant> {
+        if self.won || self.rounds.is_last() || self.queue.is_closed() {
+            return None;
+        }
+        // The keys are the system's random numbers.
+        let random = RandomState::new().hash_one(());
+        let end = Instant::now().checked_add(self.rounds.next_pause(random)?)?;
+        (end < run.deadline && !run.cancellation.is_cancelled()).then_some(end)
     }
 
     /// There is a winner.
@@ -51,12 +82,13 @@ impl Progress {
 
     /// Starts what comes first: an attempt, or all of them.
     pub(super) fn begin(&mut self, run: &Run, attempts: &impl Attempts) {
-        let count = if run.all_at_once { run.endpoints() } else { 1 };
-        for _ in 0..count {
-            if !self.start(run, false, attempts) {
-                break;
-            }
-        }
+        while self.start(run, false, attempts) && run.all_at_once {}
+    }
+
+    /// The same once more, after a pause.
+    pub(super) fn begin_round(&mut self, run: &Run, attempts: &impl Attempts) {
+        self.queue.begin_round();
+        self.begin(run, attempts);
     }
 
     /// This attempt has taken so long that it is to be hedged, if it is still under way and the

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::attempt::{Attempt, Ended, Mark, Performed};
-use super::cooldown::Claim;
 use super::dispatcher::Dispatcher;
 use super::endpoint_list::EndpointList;
-use super::order::Sequence;
 use super::policy::Policy;
+use super::queue::Queue;
 use crate::http::request::RequestHead;
 use crate::logging::RequestName;
 use crate::upstream::control::{AttemptControl, Limit, RequestCancellation};
@@ -78,7 +77,7 @@ impl Run {
     pub(super) fn next(&self, queue: &mut Queue, hedged: bool) -> Option<Attempt> {
         // The first attempt finds out when it waits, at the cost of a call. A request with a
         // body is more likely to be one that must not be made in vain.
-        let matters = if queue.begun {
+        let matters = if queue.has_begun() {
             !self.all_at_once
         } else {
             self.request.body.length().is_some()
@@ -87,7 +86,8 @@ impl Run {
             return None;
         }
         let now = Instant::now();
-        let (endpoint, claim) = queue.next(&self.list, now)?;
+        let (index, claim) = queue.next(self.list.cooldown.as_ref(), now)?;
+        let endpoint = self.list.get(index)?;
         let per_try = self.policy().per_try_timeout;
         let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
         let request_timeout = Timeout::Request(self.policy().request_timeout);
@@ -200,60 +200,6 @@ impl Run {
 /// end.
 fn has_had_no_time(failure: &Failure, after: Duration) -> bool {
     matches!(failure, Failure::Timeout(Timeout::Request(all)) if after < *all / 2)
-}
-
-/// The endpoints that a request may still be put to.
-pub(super) struct Queue {
-    sequence: Sequence,
-    /// Those that are cooling. They are asked all the same if no other one was.
-    passed_over: Vec<usize>,
-    regardless: std::vec::IntoIter<usize>,
-    begun: bool,
-    closed: bool,
-}
-
-impl Queue {
-    pub(super) fn new(list: &EndpointList) -> Self {
-        Self {
-            sequence: list.ranking.sequence(Instant::now()),
-            passed_over: Vec::new(),
-            regardless: Vec::new().into_iter(),
-            begun: false,
-            closed: false,
-        }
-    }
-
-    /// No further endpoint.
-    pub(super) fn close(&mut self) {
-        self.closed = true;
-    }
-
-    fn next(
-        &mut self,
-        list: &EndpointList,
-        now: Instant,
-    ) -> Option<(Arc<Endpoint>, Option<Claim>)> {
-        if self.closed {
-            return None;
-        }
-        let Some(cooldown) = &list.cooldown else {
-            self.begun = true;
-            return Some((list.get(self.sequence.next()?)?, None));
-        };
-        for index in self.sequence.by_ref() {
-            if let Some(claim) = cooldown.claim(index, now) {
-                self.begun = true;
-                return Some((list.get(index)?, Some(claim)));
-            }
-            self.passed_over.push(index);
-        }
-        if !self.begun {
-            self.begun = true;
-            self.regardless = std::mem::take(&mut self.passed_over).into_iter();
-        }
-        let index = self.regardless.next()?;
-        Some((list.get(index)?, cooldown.claim_regardless(index)))
-    }
 }
 
 /// Writes down why an attempt gave no usable answer. A cancel is not the endpoint's

@@ -7,6 +7,10 @@ use super::attempt::Mark;
 use crate::upstream::failure::Failure;
 use crate::util::go_duration::GoDuration;
 
+/// So many attempts are shown; of the others only how many there are. They can be many with
+/// `-rounds`.
+const MOST_SHOWN: usize = 24;
+
 /// The attempts that did not win, in the order in which they ended.
 #[derive(Debug, Default)]
 pub struct Trail {
@@ -89,11 +93,15 @@ impl fmt::Display for Trail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut attempts: Vec<&Lost> = self.attempts.iter().collect();
         attempts.sort_by_key(|lost| lost.mark.started);
-        for (index, lost) in attempts.into_iter().enumerate() {
+        let more = attempts.len().saturating_sub(MOST_SHOWN);
+        for (index, lost) in attempts.into_iter().take(MOST_SHOWN).enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{lost}")?;
         }
-        Ok(())
+        match more {
+            0 => Ok(()),
+            _ => write!(f, ", and {more} more"),
+        }
     }
 }
 
@@ -200,6 +208,14 @@ mod tests {
             "0: connection refused, 1: status 500 after 4ms"
         );
         assert_eq!(trail.last(), Some((&refused(), false)));
+    }
+
+    #[test]
+    fn of_many_attempts_the_first_ones_are_shown_and_the_others_counted() {
+        let shown = |count| trail(&vec![(refused(), false); count]).to_string();
+        assert!(shown(MOST_SHOWN).ends_with(", 23: connection refused"));
+        assert!(shown(MOST_SHOWN + 7).ends_with(", 23: connection refused, and 7 more"));
+        assert!(shown(100_000).len() < 1_000);
     }
 
     #[test]

@@ -334,6 +334,20 @@ impl RequestCancellation {
         self.is_cancelled()
     }
 
+    /// Waits until `end`, while no attempt is under way. Once the client has gone away, the
+    /// request is cancelled and the wait over. Whether it has been cancelled.
+    #[must_use]
+    pub fn pause_until(&self, end: Instant) -> bool {
+        match &self.client {
+            Some(client) if client.wait_until_gone(end) => self.cancel(),
+            Some(_) => {}
+            None => {
+                let _ = poll_until(&mut [], end);
+            }
+        }
+        self.is_cancelled()
+    }
+
     /// Whether the request has been cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -61,10 +61,21 @@ impl ClientWatch {
     /// Whether the client has gone. Does not wait.
     #[must_use]
     pub fn has_gone(&self) -> bool {
-        let mut fds = [self.poll_fd()];
-        match poll_until(&mut fds, Instant::now()) {
-            Ok(ready) => ready && self.is_gone(fds[0].revents()),
-            Err(_) => true,
+        self.wait_until_gone(Instant::now())
+    }
+
+    /// Waits until the client has gone, at most until `end`. Whether it has.
+    #[must_use]
+    pub fn wait_until_gone(&self, end: Instant) -> bool {
+        loop {
+            let mut fds = [self.poll_fd()];
+            match poll_until(&mut fds, end) {
+                Ok(true) if self.is_gone(fds[0].revents()) => return true,
+                // This process has made that end meanwhile; it is not polled for again.
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(_) => return true,
+            }
         }
     }
 
@@ -114,6 +125,23 @@ mod tests {
         assert!(!watch.has_gone());
         client.shutdown(Shutdown::Write).unwrap();
         eventually_gone(&watch);
+    }
+
+    #[test]
+    fn waiting_ends_when_the_client_goes_or_when_it_is_time() {
+        let (client, socket) = pair();
+        let watch = ClientWatch::new(Arc::clone(&socket), false, Arc::default());
+        let begun = Instant::now();
+        let end = begun + Duration::from_millis(20);
+        assert!(!watch.wait_until_gone(end));
+        assert!(Instant::now() >= end);
+        let waiting = std::thread::spawn({
+            let watch = watch.clone();
+            move || watch.wait_until_gone(begun + Duration::from_secs(60))
+        });
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(waiting.join().unwrap());
+        assert!(begun.elapsed() < Duration::from_secs(30));
     }
 
     #[test]

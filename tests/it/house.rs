@@ -78,13 +78,15 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
 ];
 
 /// Folders and files that do no input or output and look at no clock.
-const PURE: [&str; 9] = [
+const PURE: [&str; 11] = [
     "http",
     "dispatch/budget",
     "dispatch/cooldown",
     "dispatch/latency",
     "dispatch/order",
     "dispatch/patience",
+    "dispatch/queue",
+    "dispatch/rounds",
     "dispatch/trail",
     "downstream/limits",
     "downstream/room",

@@ -52,6 +52,7 @@ mod relay;
 mod request_body;
 mod request_headers;
 mod request_names;
+mod rounds;
 mod serial;
 mod slow_clients;
 mod stopping;

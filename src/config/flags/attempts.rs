@@ -1,5 +1,7 @@
 //! Flags: which endpoint is asked when, and how often.
 
+use std::num::NonZeroU32;
+
 use crate::cli::{Flag, Group, Problem, Takes, put, values};
 use crate::config::options::Options;
 use crate::dispatch::policy::{HedgeAfter, Order};
@@ -66,6 +68,40 @@ pub(super) const GROUP: Group<Options> = Group {
             default: "5s",
             help: "how long an endpoint is passed over, until one request tries it",
             set: |options, text| put(&mut options.cooldown, values::timeout(text)),
+        },
+        Flag {
+            name: "-max-tries",
+            takes: Takes::Value("NUMBER"),
+            default: "0",
+            help: "the most attempts that a request may take, hedges and all rounds included; \
+                   0: no limit",
+            set: |options, text| {
+                let tries = values::number_from(text, 0, " (0: no limit)").map(NonZeroU32::new);
+                put(&mut options.config.policy.max_tries, tries)
+            },
+        },
+        Flag {
+            name: "-rounds",
+            takes: Takes::Value("NUMBER"),
+            default: "1",
+            help: "how often all endpoints are tried until one has a usable answer",
+            set: |options, text| {
+                let rounds = values::number_from(text, 1, " (1: each endpoint once)");
+                put(&mut options.config.policy.rounds.count, rounds)
+            },
+        },
+        Flag {
+            name: "-round-delay",
+            takes: Takes::Value("DURATION"),
+            default: "200ms",
+            help: "the pause between two rounds, of which up to half is taken off at random; \
+                   twice as long each time, and not begun if -request-timeout would end it",
+            set: |options, text| {
+                put(
+                    &mut options.config.policy.rounds.delay,
+                    values::timeout(text),
+                )
+            },
         },
         Flag {
             name: "-idempotent-only",
