@@ -1,8 +1,8 @@
 //! What is wrong with a command line: one line that names the flag, the value and what would be
 //! right.
 //!
-//! Any word may be an endpoint's URL that has gone astray. Passwords are masked in every word
-//! that is printed.
+//! Any word may be an endpoint's URL that has gone astray, or a piece of one. Keys are masked in
+//! every word that is printed.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -11,6 +11,9 @@ use std::fmt;
 use super::table::Takes;
 use super::values::Problem;
 use crate::http::endpoint_url::masked;
+
+/// What a flag takes whose values hold keys. A word behind them may be half of one.
+pub const URLS: &str = "URLS";
 
 /// Why a command line could not be read; prints as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,16 +68,22 @@ impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stray { word, behind } => {
-                write!(f, "stray argument {:?} ", masked_word(word))?;
+                f.write_str("stray argument ")?;
+                match behind {
+                    Some((flag, Takes::List(URLS))) if !word.contains("://") => {
+                        write!(f, "behind {flag} ")?;
+                    }
+                    _ => write!(f, "{:?} ", masked(word))?,
+                }
                 write_remedy(f, *behind)
             }
             Self::Malformed(word) => write!(
                 f,
                 "{:?} is not a flag (write -NAME VALUE or -NAME=VALUE)",
-                masked_word(word)
+                masked(word)
             ),
             Self::Unknown { typed, similar } => {
-                write!(f, "unknown flag {}", masked_word(typed).escape_debug())?;
+                write!(f, "unknown flag {}", masked(typed).escape_debug())?;
                 match similar.as_slice() {
                     [] => Ok(()),
                     names => write!(f, " (similar: {})", names.join(", ")),
@@ -95,7 +104,7 @@ impl fmt::Display for UsageError {
                 flag,
                 value,
                 problem: Problem::Whole(reason),
-            } => write!(f, "{flag}: {:?} {reason}", masked_word(value)),
+            } => write!(f, "{flag}: {:?} {reason}", masked(value)),
             Self::BadValue {
                 flag,
                 problem: Problem::Part(reason),
@@ -103,7 +112,7 @@ impl fmt::Display for UsageError {
             } => write!(f, "{flag}: {reason}"),
             Self::NotUtf8(word) => {
                 let text = word.to_string_lossy();
-                let masked = masked_word(&text);
+                let masked = masked(&text);
                 if masked == text {
                     write!(f, "argument {word:?} is not valid UTF-8")
                 } else {
@@ -131,22 +140,5 @@ fn write_remedy(f: &mut fmt::Formatter<'_>, behind: Option<(&str, Takes)>) -> fm
             )
         }
         _ => f.write_str("(everything is a flag here: -NAME VALUE or -NAME=VALUE)"),
-    }
-}
-
-/// A word fit to be printed, also where a blank has cut a URL in two: `http://me:pass` is
-/// more likely to be half of one than to have a port like that.
-fn masked_word(word: &str) -> String {
-    let masked = masked(word);
-    let Some((scheme, rest)) = masked.split_once("://") else {
-        return masked;
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    match authority.split_once(':') {
-        Some((_, port)) if !authority.contains(['@', '[']) && !is_port(port) => {
-            format!("{scheme}://***")
-        }
-        _ => masked,
     }
 }

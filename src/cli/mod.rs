@@ -29,7 +29,7 @@ use argh::{
 
 use log::info;
 
-pub use errors::UsageError;
+pub use errors::{URLS, UsageError};
 pub use table::{Flag, Group, Program, Takes, put};
 pub use values::Problem;
 

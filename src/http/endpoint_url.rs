@@ -2,11 +2,15 @@
 //!
 //! What a value of this type holds can go on a request line and into a `Host` header as
 //! it is. Nothing is decoded, normalised or re-encoded, apart from the user information,
-//! which becomes an `Authorization` value and is never printed: every text that leaves
-//! this module, error messages included, shows `***` in its place.
+//! which becomes an `Authorization` value.
+//!
+//! Keys stand in user information, paths and queries. None of these is ever printed: a URL is
+//! shown as scheme, host and port, with `/…` behind if there is a path or a query, in error
+//! messages too.
 
 mod error;
 mod host;
+mod shown;
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,14 +18,16 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-pub use error::{EndpointUrlError, EndpointUrlErrorKind, masked};
+pub use error::{EndpointUrlError, EndpointUrlErrorKind, Place};
 pub(crate) use host::check_host_name;
 use host::{is_certifiable, port_number, split_host_and_port};
+pub use shown::masked;
+use shown::shown_part;
 
 /// A checked base URL, `http` or `https`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EndpointUrl {
-    /// As typed, without white space around it and with the user information masked.
+    /// What of it may be printed: scheme, host and port as typed.
     shown: String,
     https: bool,
     host: String,
@@ -119,7 +125,7 @@ impl fmt::Display for EndpointUrl {
     }
 }
 
-/// As [`Display`](fmt::Display): a derived form would show the password.
+/// As [`Display`](fmt::Display): a derived form would show keys.
 impl fmt::Debug for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EndpointUrl({:?})", self.shown)
@@ -132,9 +138,9 @@ impl FromStr for EndpointUrl {
     fn from_str(text: &str) -> Result<Self, EndpointUrlError> {
         let text = text.trim();
         parse(text).map_err(|kind| EndpointUrlError {
-            shown: masked(text),
+            shown: shown_part(text),
             kind,
-            behind_comma: false,
+            place: Place::Alone,
         })
     }
 }
@@ -147,14 +153,28 @@ pub fn parse_list(text: &str) -> Result<Vec<EndpointUrl>, EndpointUrlError> {
     let parts: Vec<&str> = text.split(',').collect();
     let read = |(index, part): (usize, &&str)| {
         let url = part.parse();
-        url.map_err(|error| {
-            cut_in_pieces(&parts, index).unwrap_or(EndpointUrlError {
-                behind_comma: index > 0,
-                ..error
-            })
-        })
+        url.map_err(|error| cut_in_pieces(&parts, index).unwrap_or(in_list(error, &parts, index)))
     };
     parts.iter().enumerate().map(read).collect()
+}
+
+/// The complaint about one of several URLs. What has no scheme and stands behind a URL with more
+/// than a host may be a piece of that one, with a key in it.
+fn in_list(error: EndpointUrlError, parts: &[&str], index: usize) -> EndpointUrlError {
+    if parts.len() == 1 {
+        return error;
+    }
+    let before = index.checked_sub(1).and_then(|before| parts.get(before));
+    let may_be_piece = error.kind == EndpointUrlErrorKind::NoScheme
+        && before.is_some_and(|before| {
+            let (_, rest) = before.split_once("://").unwrap_or(("", before));
+            rest.contains(['/', '?', '@'])
+        });
+    EndpointUrlError {
+        place: Place::Part(index + 1),
+        shown: error.shown.filter(|_| !may_be_piece),
+        ..error
+    }
 }
 
 /// The complaint about a URL that commas in its user information have cut, if the part at
@@ -170,9 +190,9 @@ fn cut_in_pieces(parts: &[&str], index: usize) -> Option<EndpointUrlError> {
     let pieces = parts.get(first..before.len() + end)?;
     let cut = pieces.iter().skip(1).any(|piece| piece.contains('@'));
     cut.then(|| EndpointUrlError {
-        shown: masked(pieces.join(",").trim()),
+        shown: Some(masked(pieces.join(",").trim())),
         kind: EndpointUrlErrorKind::Comma,
-        behind_comma: false,
+        place: Place::Alone,
     })
 }
 
@@ -225,10 +245,7 @@ fn parse(text: &str) -> Result<EndpointUrl, EndpointUrlErrorKind> {
         sent_host = format!("{sent_host}:{port}");
     }
     Ok(EndpointUrl {
-        shown: match user_information {
-            Some(_) => format!("{scheme}://***@{host_and_port}{path_and_query}"),
-            None => text.to_owned(),
-        },
+        shown: format!("{scheme}://{host_and_port}{}", shown::rest(path_and_query)),
         https,
         host: host.to_owned(),
         port,

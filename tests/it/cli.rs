@@ -109,7 +109,7 @@ fn a_bad_command_line_is_one_line_on_stderr_and_one_that_leads_to_the_usage() {
         ),
         (
             &["-e=http://a,,http://b"],
-            "-endpoints: an empty part is not a URL (write http://host:port)",
+            "-endpoints: part 2 is empty (write http://host:port)",
         ),
         (
             &["-e=ftp://me:secret@a"],
@@ -165,7 +165,7 @@ fn refused(words: &[&str], line: &str) {
 fn a_host_name_that_is_none_is_a_bad_command_line() {
     refused(
         &["-e=http://a,https://a-.b"],
-        "-endpoints: \"https://a-.b\" has a host name that no certificate can \
+        "-endpoints: part 2 (\"https://a-.b\") has a host name that no certificate can \
          have (253 characters at most, 63 of them between two dots, and no hyphen before or after \
          a dot)",
     );
@@ -176,7 +176,7 @@ fn a_complaint_about_any_word_hides_passwords() {
     for (words, line) in [
         (
             &["-e=http://me:sec,ret@a/"][..],
-            "-endpoints: \"http://***@a/\" has a comma in its user information \
+            "-endpoints: \"http://***@a\" has a comma in its user information \
              (a comma inside a URL is written %2C)",
         ),
         (
@@ -185,8 +185,28 @@ fn a_complaint_about_any_word_hides_passwords() {
         ),
         (
             &["-e", "http://a", "http://me:sec", "ret@a"],
-            "stray argument \"http://***\" (the URLS of -endpoints are separated by commas, \
+            "stray argument \"http://me:***\" (the URLS of -endpoints are separated by commas, \
                  without blanks)",
+        ),
+        (
+            &["-e", "http://a", "http://b/api?key=sec", "ret"],
+            "stray argument \"http://b/…\" (the URLS of -endpoints are separated by commas, \
+                 without blanks)",
+        ),
+        (
+            &["-e", "http://a/?key=sec", "ret"],
+            "stray argument behind -endpoints (the URLS of -endpoints are separated by commas, \
+                 without blanks)",
+        ),
+        (
+            &["-e=http://a/secret,http://b/secret#x"],
+            "-endpoints: part 2 (\"http://b/…\") has a fragment, which is never sent (a # inside \
+             a URL is written %23)",
+        ),
+        (
+            &["-e=http://a/sec,ret"],
+            "-endpoints: part 2 has no scheme (write \"http://host:port\"; a comma inside a URL is \
+             written %2C)",
         ),
         (
             &["-fanout=http://me:secret@a"],
@@ -257,7 +277,7 @@ fn the_last_value_of_a_flag_counts_and_the_log_names_the_repeated_flags() {
         ],
     );
     let expected = "given more than once, the last value counts: -endpoints, -fanout\n\
-                    configuring endpoint 0: \"http://localhost:9/last\"\n\
+                    configuring endpoint 0: \"http://localhost:9/…\"\n\
                     starting on: ";
     assert!(text(&output.stdout).starts_with(expected), "{output:?}");
     assert_eq!(output.status.code(), Some(0));
@@ -313,7 +333,7 @@ fn the_log_begins_with_the_endpoints_and_hides_passwords() {
         ],
     );
     let expected = "configuring endpoint 0: \"http://localhost:9\"\n\
-                    configuring endpoint 1: \"https://***@two.example/api?k=v\"\n";
+                    configuring endpoint 1: \"https://two.example/…\"\n";
     assert!(text(&output.stdout).starts_with(expected), "{output:?}");
     assert_eq!(text(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
@@ -343,7 +363,7 @@ fn a_log_line_has_prefix_date_and_time() {
 
 #[test]
 fn the_log_goes_where_it_is_told() {
-    let line = "configuring endpoint 0: \"http://localhost:9/x\"\n";
+    let line = "configuring endpoint 0: \"http://localhost:9/…\"\n";
     let to_stderr = moment(&["-log-file=stderr"]);
     assert!(text(&to_stderr.stderr).contains(line), "{to_stderr:?}");
     assert!(!text(&to_stderr.stdout).contains(line), "{to_stderr:?}");

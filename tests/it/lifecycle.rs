@@ -60,7 +60,7 @@ fn the_endpoints_come_before_the_start_in_the_log() {
         proxy.log(),
         [
             "configuring endpoint 0: \"http://127.0.0.1:1\"".to_owned(),
-            "configuring endpoint 1: \"http://127.0.0.1:2/api?k=v\"".to_owned(),
+            "configuring endpoint 1: \"http://127.0.0.1:2/…\"".to_owned(),
             format!("starting on: \"{}\"", proxy.address),
         ]
     );

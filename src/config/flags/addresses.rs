@@ -1,6 +1,6 @@
 //! Flags: which endpoints there are, and where clients find the proxy.
 
-use crate::cli::{Flag, Group, Problem, Takes, put, values};
+use crate::cli::{Flag, Group, Problem, Takes, URLS, put, values};
 use crate::config::options::Options;
 use crate::http::endpoint_url::parse_list;
 
@@ -9,7 +9,7 @@ pub(super) const GROUP: Group<Options> = Group {
     flags: &[
         Flag {
             name: "-endpoints",
-            takes: Takes::List("URLS"),
+            takes: Takes::List(URLS),
             default: "",
             help: "base URLs of the endpoints, separated by commas: http or https, with an \
                    optional path and query (required)",

@@ -149,36 +149,121 @@ fn sends_user_information_as_basic_authorization() {
 }
 
 #[test]
-fn never_prints_user_information() {
+fn shows_scheme_host_and_port() {
     for (text, shown) in [
         ("http://localhost:8000", "http://localhost:8000"),
-        (" HTTP://Host/@x ", "HTTP://Host/@x"),
-        ("http://me:secret@host/path?q", "http://***@host/path?q"),
-        ("https://secret@[::1]:1", "https://***@[::1]:1"),
-        ("http://se@cret@host", "http://***@host"),
+        (" HTTP://Host/@x ", "HTTP://Host/…"),
+        ("http://host/", "http://host"),
+        ("http://host/?", "http://host"),
+        ("http://host?k", "http://host/…"),
+        ("http://host//v1", "http://host/…"),
+        ("http://me:secret@host/path?q", "http://host/…"),
+        ("https://secret@[::1]:1", "https://[::1]:1"),
+        ("http://se@cret@host", "http://host"),
     ] {
-        assert_eq!(url(text).to_string(), shown);
-        assert!(!format!("{:?}", url(text)).contains("secret"));
+        let url = url(text);
+        assert_eq!(url.to_string(), shown);
+        assert_eq!(format!("{url:?}"), format!("EndpointUrl({shown:?})"));
     }
-    for text in [
-        "http://me:secret@host:99999",
-        "http://me:secret@",
-        "http://me:sec/secret@host",
-        "me:secret@host",
-        "ftp://me:secret@host",
-        "http://me:secret%@host",
-        "http://me:secret@host/#x",
+}
+
+#[test]
+fn a_word_that_may_be_a_url_is_shown_without_what_may_be_a_key() {
+    for (word, shown) in [
+        ("maybe", "maybe"),
+        ("/no/such/file", "/no/such/file"),
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("http://a:1", "http://a:1"),
+        ("http://[::1]:1/x", "http://[::1]:1/…"),
+        ("http://[::1]:x", "http://***"),
+        ("http://::1", "http://::1"),
+        ("http://a:b", "http://a:***"),
+        ("http://a;b", "http://a;b"),
+        ("http://a http://b", "http://a …"),
+        ("me:pw@a/key", "***@a/…"),
+        ("http://me:p/w@a", "http://***"),
+        ("http://me:p w@a", "http://***"),
+        ("http://a/key@b", "http://***"),
+        ("a/key?u=http://b", "a/…"),
+        ("-=http://me@a", "-=http://***@a"),
+        ("@", "***@"),
     ] {
-        let message = text.parse::<EndpointUrl>().unwrap_err().to_string();
-        assert!(!message.contains("sec"), "{message}");
-        assert!(message.contains("***@"), "{message}");
+        assert_eq!(masked(word), shown);
     }
+}
+
+#[test]
+fn no_complaint_prints_a_key() {
+    let users = [
+        "",
+        "me:KEY@",
+        "KEY@",
+        "KEY:@",
+        "me:K,KEY@",
+        "me:%KEY@",
+        "me:x/KEY@",
+    ];
+    let hosts = [
+        "a",
+        "a:x",
+        "a:99999",
+        "a..b",
+        "a;b",
+        "",
+        "[::1",
+        "b\u{fc}cher",
+        "a b",
+    ];
+    let rests = [
+        "",
+        "/KEY",
+        "?k=KEY",
+        "/x?k=1,KEY",
+        "/#KEY",
+        "/KEY KEY",
+        "/a@KEY",
+        "/KEY,http://KEY@a/",
+    ];
+    let mut complaints = 0;
+    for scheme in ["http://", "https://", "", "//", "http:/", "ftp://", "1://"] {
+        for (user, host, rest) in users
+            .iter()
+            .flat_map(|user| hosts.map(|host| (*user, host)))
+            .flat_map(|(user, host)| rests.map(|rest| (user, host, rest)))
+        {
+            if user.is_empty() && host.is_empty() && scheme == "http:/" {
+                // There the key is the host.
+                continue;
+            }
+            let text = format!("{scheme}{user}{host}{rest}");
+            for list in [
+                text.clone(),
+                format!("http://b,{text}"),
+                format!("{text},x"),
+            ] {
+                match parse_list(&list) {
+                    Ok(urls) => assert!(!format!("{urls:?}").contains("KEY"), "{list}"),
+                    Err(error) => {
+                        complaints += 1;
+                        assert!(!error.to_string().contains("KEY"), "{list}: {error}");
+                        let error = error.at(Place::Line);
+                        assert!(!error.to_string().contains("KEY"), "{list}: {error}");
+                        assert!(!format!("{error:?}").contains("KEY"), "{list}: {error:?}");
+                    }
+                }
+            }
+            if scheme.contains("://") {
+                assert!(!masked(&text).contains("KEY"), "{text}");
+            }
+        }
+    }
+    assert!(complaints > 8_000, "{complaints}");
 }
 
 #[test]
 fn a_comma_in_user_information_is_found_out_and_masked() {
     for (list, shown) in [
-        ("http://me:sec,ret@host/", "http://***@host/"),
+        ("http://me:sec,ret@host/", "http://***@host"),
         ("http://me:80,sec,ret@host", "http://***@host"),
         (
             "http://a, http://me:sec,ret@host:1 ,http://b",
@@ -215,24 +300,24 @@ fn what_was_probably_meant_is_named() {
         ),
         (
             "//localhost/p",
-            "\"//localhost/p\" has no scheme (write \"http://localhost/p\")",
+            "\"//localhost/…\" has no scheme (write \"http://localhost/…\")",
         ),
         (
             "https:/host",
             "\"https:/host\" has no scheme (write \"https://host\")",
         ),
-        ("://", "\"://\" has no scheme (write \"http://host:port\")"),
+        ("://", "the URL has no scheme (write \"http://host:port\")"),
         (
             "me:secret@host",
             "\"***@host\" has no scheme (write \"http://***@host\")",
         ),
         (
             "http://a?x=1,2",
-            "\"2\" has no scheme (write \"http://2\"; a comma inside a URL is written %2C)",
+            "part 2 has no scheme (write \"http://host:port\"; a comma inside a URL is written %2C)",
         ),
         (
             "http://a http://b",
-            "\"http://a http://b\" has a blank in it (URLs are separated by commas; inside \
+            "\"http://a …\" has a blank in it (URLs are separated by commas; inside \
              a URL a blank is written %20)",
         ),
     ] {

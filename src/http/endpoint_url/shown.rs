@@ -1,0 +1,90 @@
+//! What of a text may be printed that is a URL or may be one.
+//!
+//! Always: nothing that may be user information, a path or a query. Where a text can be read in
+//! two ways (`http://me:pa/ss@host`), neither reading is printed.
+
+use std::net::Ipv6Addr;
+
+use super::error::scheme_and_rest;
+use super::host::{port_number, split_host_and_port};
+
+/// Stands for what is not printed.
+const MASK: &str = "***";
+
+/// Stands for what follows a URL's authority, if anything does.
+pub(super) fn rest(behind_authority: &str) -> &'static str {
+    match behind_authority.trim_start_matches('/') {
+        "" | "?" => "",
+        rest if rest.starts_with(char::is_whitespace) => " …",
+        _ => "/…",
+    }
+}
+
+/// A word that may be a URL gone astray, fit to be printed. What has neither `://` nor `@` is
+/// printed as it is.
+#[must_use]
+pub fn masked(word: &str) -> String {
+    if !word.contains("://") && !word.contains('@') {
+        return word.to_owned();
+    }
+    let (scheme, rest) = match word.split_once("://") {
+        Some((scheme, _)) if !scheme.contains(['/', '?', '#', '@']) => {
+            word.split_at(scheme.len() + "://".len())
+        }
+        _ => ("", word),
+    };
+    format!("{scheme}{}", without_keys(rest))
+}
+
+/// What of an endpoint's text may be printed: as [`masked`], and without a scheme only what can
+/// be a host and a port.
+pub(super) fn shown_part(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    if text
+        .split_once("://")
+        .is_some_and(|(scheme, _)| !scheme.is_empty())
+    {
+        return Some(masked(text));
+    }
+    let (_, host) = scheme_and_rest(text);
+    let (start, host) = text.split_at(text.len() - host.len());
+    let shown = without_keys(host);
+    let end = shown.find('/').unwrap_or(shown.len());
+    let host = shown.get(..end).unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or(host);
+    let (_, port) = split_host_and_port(host).ok()?;
+    (port.is_none() || port.and_then(port_number).is_some()).then(|| format!("{start}{shown}"))
+}
+
+/// What follows the scheme, as far as it may be printed.
+fn without_keys(text: &str) -> String {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#');
+    let end = text.find(ends).unwrap_or(text.len());
+    if text.rfind('@').is_some_and(|at| at > end) {
+        return MASK.to_owned();
+    }
+    let (authority, behind) = text.split_at(end);
+    let (user, host) = match authority.rsplit_once('@') {
+        Some((_, host)) => ("***@", host),
+        None => ("", authority),
+    };
+    format!("{user}{}{}", host_and_port(host), rest(behind))
+}
+
+/// A host and a port. What stands in the place of a port and is none may be a password.
+fn host_and_port(text: &str) -> String {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return text.to_owned();
+    }
+    if text.starts_with('[') {
+        let (_, port) = split_host_and_port(text).unwrap_or(("", Some(MASK)));
+        return if port.is_none_or(is_port) { text } else { MASK }.to_owned();
+    }
+    match text.split_once(':') {
+        Some((host, port)) if !is_port(port) => format!("{host}:{MASK}"),
+        _ => text.to_owned(),
+    }
+}
