@@ -350,7 +350,7 @@ Second:
   -ask            ask
   -help           print this text and exit
 
-A flag is written";
+Flags are written";
         assert!(usage.starts_with(expected), "{usage}");
     }
 }

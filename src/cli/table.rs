@@ -13,10 +13,10 @@ pub(super) const HELP: &str = "-help";
 const WIDTH: usize = 80;
 
 /// How flags are written, at the end of the usage.
-const SYNTAX: &str = "A flag is written -name value or -name=value, with one dash or two, and its \
-                      name may be cut short as long as it stays unambiguous. Of a flag that is \
-                      given more than once the last value counts. A boolean stands alone or has \
-                      =true or =false. Durations are written 5s, 300ms, 1m30s or 1.5h.";
+const SYNTAX: &str = "Flags are written -name value or -name=value, with one dash or two, and cut \
+                      short as long as they stay unambiguous. The last one of several counts. A \
+                      boolean stands alone or has =true or =false. Durations: 5s, 300ms, 1m30s, \
+                      1.5h.";
 
 /// A program and its flags, which fill a `T`.
 #[derive(Debug)]
@@ -138,7 +138,8 @@ impl<T> Program<T> {
         self.groups.iter().flat_map(|group| group.flags)
     }
 
-    /// What `-help` prints: a few lines, then all flags with their defaults, 80 columns wide.
+    /// What `-help` prints: a few lines, then all flags with their defaults, but for a boolean's
+    /// `false`, 80 columns wide.
     #[must_use]
     pub fn usage(&self) -> String {
         let mut lines = wrapped(self.about.split(' '), WIDTH);
@@ -152,9 +153,9 @@ impl<T> Program<T> {
                 lines.push(format!("{}:", group.title));
             }
             for flag in group.flags {
-                let default = match flag.default {
-                    "" => None,
-                    default => Some(format!("(default {default})")),
+                let default = match (flag.takes, flag.default) {
+                    (_, "") | (Takes::Boolean, "false") => None,
+                    (_, default) => Some(format!("(default {default})")),
                 };
                 let words = flag.help.split(' ').chain(default.as_deref());
                 let mut left = flag.head();

@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 const PROXY: &str = env!("CARGO_BIN_EXE_balancing-reverse-proxy");
 const DUMMY: &str = env!("CARGO_BIN_EXE_dummy-http-server");
@@ -48,6 +49,10 @@ const NOT_RUN: &[(&str, &str)] = &[
         "changes the system",
     ),
     (
+        "sudo install -m 644 scripts/balancing-reverse-proxy.service /etc/systemd/system/",
+        "changes the system",
+    ),
+    (
         "sudo systemctl enable --now balancing-reverse-proxy",
         "changes the system",
     ),
@@ -71,8 +76,7 @@ fn every_command_works() {
             if script.is_empty() {
                 continue;
             }
-            let script = script
-                .join("\n")
+            let script = format!("set -eu\n{}", script.join("\n"))
                 .replace(ENDPOINTS, &endpoints)
                 .replace(ADDRESS, "-address 127.0.0.1:0");
             scope.spawn(move || {
@@ -83,6 +87,40 @@ fn every_command_works() {
             });
         }
     });
+}
+
+#[test]
+fn shell_snippet_ends_and_leaves_nothing_when_it_fails() {
+    let readme = readme();
+    let snippet = blocks(&readme, "sh")
+        .find(|block| block.contains("-ready-file"))
+        .expect("a snippet with -ready-file");
+    // The proxy does not start; an endpoint is not there, so curl fails. Both with and without -e.
+    for (endpoints, code) in [("nonsense", 1), ("http://127.0.0.1:1", 22)] {
+        let script = snippet.replace(ENDPOINTS, endpoints);
+        for set in ["set -eu", ""] {
+            let directory = tempfile::tempdir().unwrap();
+            let begin = Instant::now();
+            // The proxy has the same standard output: this does not return before it has ended.
+            let output = shell(&format!("{set}\n{script}"), directory.path());
+            let report = report(&script, &output);
+            assert_eq!(output.status.code(), Some(code), "{report}");
+            // `-stop-after 1m` is what would end a proxy that is left behind.
+            assert!(begin.elapsed() < Duration::from_secs(50), "{report}");
+            let left: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+            assert!(left.is_empty(), "{left:?}\n{report}");
+        }
+    }
+}
+
+#[test]
+fn systemd_unit_starts_the_proxy_with_flags_that_it_has() {
+    let unit = fs::read_to_string(root().join("scripts/balancing-reverse-proxy.service")).unwrap();
+    let (_, command) = unit.split_once("ExecStart=/usr/local/bin/").unwrap();
+    let (command, _) = command.split_once("\nRestart=").unwrap();
+    let command = command.replace("-address :8080", "-address 127.0.0.1:0 -stop-after 1ms");
+    let output = shell(&command, &root());
+    assert!(output.status.success(), "{}", report(&command, &output));
 }
 
 #[test]
@@ -118,7 +156,7 @@ fn every_script_is_there_can_be_run_and_is_in_the_readme() {
     let mut named: Vec<String> = readme
         .split(|c: char| c.is_whitespace() || "`()\"',:;".contains(c))
         .filter(|word| word.starts_with("scripts/") && word.len() > "scripts/".len())
-        .filter(|word| *word != "scripts/tail.svg")
+        .filter(|word| ![".svg", ".service"].iter().any(|end| word.ends_with(end)))
         .map(|word| word.trim_end_matches('.').to_owned())
         .collect();
     named.sort();
@@ -166,7 +204,7 @@ fn the_flags_are_what_help_prints() {
 /// What more than exit 0 the scripts promise.
 fn check_output(script: &str, output: &Output) {
     let stdout = String::from_utf8_lossy(&output.stdout);
-    match script {
+    match script.trim_start_matches("set -eu\n") {
         "scripts/demo" => {
             let readme = readme();
             let sample = blocks(&readme, "text").next().unwrap();
@@ -240,7 +278,7 @@ fn shell(script: &str, directory: &Path) -> Output {
     let mut path = vec![bin_dir.to_owned()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap()));
     Command::new("sh")
-        .args(["-eu", "-c", script])
+        .args(["-c", script])
         .current_dir(root())
         .env("PATH", env::join_paths(path).unwrap())
         .env("BIN_DIR", bin_dir)

@@ -20,8 +20,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-commit-after",
             takes: Takes::Value("SIZE"),
             default: "64KiB",
-            help: "an answer of known length up to this is read whole before the client gets \
-                   any of it, so that the next endpoint is asked if it breaks off; 0: none",
+            help: "read an answer of known length up to this whole before the client gets any \
+                   of it, so that the next endpoint is asked if it breaks off",
             set: |options, text| put(&mut options.config.policy.commit_after, values::size(text)),
         },
         Flag {
@@ -29,7 +29,7 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("ANSWER"),
             default: "500",
             help: "what the client gets when no answer is usable: 500; gateway: 502, 503 or \
-                   504; best: the best answer that there was, else as gateway",
+                   504; best: the best answer there was, else as gateway",
             set: |options, text| {
                 let choices = [
                     ("500", OnExhausted::Status500),
@@ -44,8 +44,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-rewrite-location",
             takes: Takes::Boolean,
             default: "false",
-            help: "make a Location or Content-Location that begins with the endpoint's base \
-                   URL one of the proxy's, with the scheme and host that the client used",
+            help: "make a Location or Content-Location below the endpoint's base URL one of the \
+                   proxy's",
             set: |options, text| {
                 put(
                     &mut options.config.rules.rewrite_location,
@@ -57,8 +57,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-proxy-status",
             takes: Takes::Boolean,
             default: "false",
-            help: "say in a Proxy-Status header which endpoint has answered, and what became \
-                   of the others",
+            help: "say in a Proxy-Status header which endpoint has answered, and what became of \
+                   the others",
             set: |options, text| put(&mut options.config.proxy_status, values::boolean(text)),
         },
     ],

@@ -41,7 +41,7 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("ORDER"),
             default: "listed",
             help: "which endpoint is asked first: listed, the first one; rotate, the next one \
-                   each time; fastest, the one that has been fastest of late",
+                   each time; fastest, the fastest one of late",
             set: |options, text| {
                 let choices = [
                     ("listed", Order::Listed),
@@ -108,7 +108,7 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Boolean,
             default: "false",
             help: "put POST, PATCH and unknown methods to the next endpoint only if nothing of \
-                   the request has been sent",
+                   the request was sent",
             set: |options, text| {
                 put(
                     &mut options.config.policy.idempotent_only,
@@ -120,8 +120,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-per-try-timeout",
             takes: Takes::Value("DURATION"),
             default: "30s",
-            help: "how long one attempt may take until the head of its answer, or the whole \
-                   of a short one (-commit-after), and after that each read",
+            help: "how long one attempt may take to the head of its answer, or to the end of a \
+                   short one (-commit-after), and each read after that",
             set: |options, text| {
                 put(
                     &mut options.config.policy.per_try_timeout,
@@ -133,8 +133,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-request-timeout",
             takes: Takes::Value("DURATION"),
             default: "60s",
-            help: "how long all attempts of one request together may take until the head of an \
-                   answer",
+            help: "how long all attempts of a request may take to the head of an answer",
             set: |options, text| {
                 put(
                     &mut options.config.policy.request_timeout,

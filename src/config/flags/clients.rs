@@ -13,14 +13,14 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-max-body",
             takes: Takes::Value("SIZE"),
             default: "100MiB",
-            help: "largest request body that is accepted, in bytes or with KiB, MiB or GiB",
+            help: "largest request body, in bytes or with KiB, MiB or GiB",
             set: |options, text| put(&mut options.config.limits.max_body, values::size(text)),
         },
         Flag {
             name: "-max-header",
             takes: Takes::Value("SIZE"),
             default: "64KiB",
-            help: "largest request head that is accepted",
+            help: "largest request head",
             set: |options, text| {
                 let size = match values::size(text) {
                     Ok(0) => Err(Problem::whole(
@@ -47,7 +47,7 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("NUMBER"),
             default: "",
             help: "how many requests are worked on at once; a further one is answered 503 \
-                   (default: as many as -max-connections)",
+                   (default: -max-connections)",
             set: |options, text| {
                 let workers = values::number_between(text, 1, MAX_WORKERS, "");
                 put(&mut options.workers, workers.map(Some))
@@ -81,8 +81,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-client-timeout",
             takes: Takes::Value("DURATION"),
             default: "30s",
-            help: "how long a client may make no progress in sending a body or taking an \
-                   answer; less than 240 bytes a second counts as none",
+            help: "how long a client may send a body or take an answer at less than 240 bytes a \
+                   second",
             set: |options, text| {
                 put(
                     &mut options.config.limits.client_timeout,
@@ -94,8 +94,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-half-close",
             takes: Takes::Boolean,
             default: "false",
-            help: "answer clients that have closed their sending side (nc -N, socat); without \
-                   it they count as gone",
+            help: "answer clients that have closed their sending side (nc -N, socat)",
             set: |options, text| put(&mut options.config.limits.half_close, values::boolean(text)),
         },
     ],

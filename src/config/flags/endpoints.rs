@@ -23,8 +23,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-renew-after",
             takes: Takes::Value("DURATION"),
             default: "1m",
-            help: "use a connection to an endpoint for no longer than this, so that a name that \
-                   has moved is followed; 0: never renew",
+            help: "use a connection to an endpoint no longer than this, so that a name that has \
+                   moved is followed; 0: no limit",
             set: |options, text| {
                 let after = values::positive_duration(text);
                 put(&mut options.config.upstream.renew_after, after)
@@ -50,8 +50,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-keep-forwarded",
             takes: Takes::Boolean,
             default: "false",
-            help: "keep X-Forwarded-Proto and X-Forwarded-Host of a request where there are \
-                   any: for a TLS terminator in front",
+            help: "keep a request's X-Forwarded-Proto and X-Forwarded-Host: for a TLS \
+                   terminator in front",
             set: |options, text| {
                 put(
                     &mut options.config.rules.keep_forwarded,
@@ -63,31 +63,29 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-no-via",
             takes: Takes::Boolean,
             default: "false",
-            help: "add nothing to Via (nginx does not compress for requests that have it); a \
-                   loop is then found by more than 64 addresses in X-Forwarded-For",
+            help: "add nothing to Via (nginx does not compress for requests that have it)",
             set: |options, text| put(&mut options.config.no_via, values::boolean(text)),
         },
         Flag {
             name: "-ca-file",
             takes: Takes::Value("FILE"),
             default: "",
-            help: "PEM file with certificates to trust for https endpoints, besides the \
-                   built-in ones",
+            help: "PEM file with certificates to trust besides the built-in ones",
             set: |options, text| put(&mut options.ca_file, values::optional_path(text)),
         },
         Flag {
             name: "-client-cert",
             takes: Takes::Value("FILE"),
             default: "",
-            help: "PEM file with the certificate, and those that lead to its authority, for \
-                   https endpoints that ask for one; needs -client-key",
+            help: "PEM file with the certificate, and those up to its authority, for endpoints \
+                   that ask for one; needs -client-key",
             set: |options, text| put(&mut options.client_cert, values::optional_path(text)),
         },
         Flag {
             name: "-client-key",
             takes: Takes::Value("FILE"),
             default: "",
-            help: "PEM file with the private key of -client-cert; may be the same file",
+            help: "PEM file with its private key; may be the same file",
             set: |options, text| put(&mut options.client_key, values::optional_path(text)),
         },
     ],

@@ -33,22 +33,21 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-log-date",
             takes: Takes::Boolean,
             default: "true",
-            help: "put the date in front of each log line",
+            help: "begin each line with the date",
             set: |options, text| put(&mut options.config.log.date, values::boolean(text)),
         },
         Flag {
             name: "-log-time",
             takes: Takes::Boolean,
             default: "true",
-            help: "put the time in front of each log line",
+            help: "begin each line with the time",
             set: |options, text| put(&mut options.config.log.time, values::boolean(text)),
         },
         Flag {
             name: "-log-msec",
             takes: Takes::Boolean,
             default: "false",
-            help: "put the time with microseconds in front of each log line, even with \
-                   -log-time=false",
+            help: "begin each line with the time in microseconds, even with -log-time=false",
             set: |options, text| put(&mut options.config.log.microseconds, values::boolean(text)),
         },
         Flag {

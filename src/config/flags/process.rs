@@ -10,8 +10,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-ready-file",
             takes: Takes::Value("FILE"),
             default: "",
-            help: "file that gets the bound address once connections are accepted, and is \
-                   removed at the end",
+            help: "file that has the bound address while connections are accepted",
             set: |options, text| put(&mut options.config.ready_file, values::optional_path(text)),
         },
         Flag::stop_after(|options, text| {
