@@ -13,6 +13,8 @@
 //! - [`dispatch`]: which endpoint is asked when, and which answer is taken
 //! - [`upstream`]: the endpoint's side, from a request to the head of a response; `ureq` and
 //!   `rustls` are named only there
+//! - [`metrics`]: what is counted meanwhile
+//! - [`monitor`]: what shows it: status page, metrics, health
 //! - [`util`]: what two of the above need and neither owns
 
 pub mod cli;
@@ -25,5 +27,8 @@ pub mod proxy;
 
 pub mod dispatch;
 pub mod upstream;
+
+pub mod metrics;
+pub mod monitor;
 
 pub mod util;

@@ -8,24 +8,29 @@ use std::error::Error;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::panic;
+use std::path::Path;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use balancing_reverse_proxy::cli::{self, Given};
 use balancing_reverse_proxy::config::{Config, PROXY};
 use balancing_reverse_proxy::dispatch::Dispatcher;
+use balancing_reverse_proxy::downstream::Handler;
 use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::is_of_accept_thread;
 use balancing_reverse_proxy::downstream::limits::Limits;
-use balancing_reverse_proxy::downstream::listen;
+use balancing_reverse_proxy::downstream::listen::{self, ListenAddress};
 use balancing_reverse_proxy::downstream::server::Server;
 use balancing_reverse_proxy::http::forward::ForwardRules;
 use balancing_reverse_proxy::http::via::ViaEntry;
 use balancing_reverse_proxy::link_seam;
 use balancing_reverse_proxy::logging::{LogDestination, Logging};
+use balancing_reverse_proxy::metrics::Metrics;
+use balancing_reverse_proxy::monitor::{self, Monitor, Sources};
 use balancing_reverse_proxy::proxy::handler::Proxy;
 use balancing_reverse_proxy::upstream::endpoint::{
     ConnectionMonitor, Endpoint, MAX_IDLE, Settings,
@@ -98,33 +103,37 @@ fn main() -> ExitCode {
 
 /// Serves until it is time to stop.
 fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
-    panic::set_hook(Box::new(|panic| {
-        if !panic.location().is_some_and(is_of_accept_thread) {
-            error!("internal error: {panic}");
-        }
-    }));
+    let started = SystemTime::now();
+    log_panics();
     // A connection to each endpoint, in use or idle, and a file for the body.
-    let limits = descriptors::fit(config.limits, config.endpoints.len() + 1);
+    let monitored = config.monitor.as_ref();
+    let of_monitor = monitored.map_or(0, |_| descriptors::of_server(&monitor::LIMITS));
+    let limits = descriptors::fit(config.limits, config.endpoints.len() + 1, of_monitor);
     check_storage();
     return_large_pieces();
     let stop_signals = handle_signals(logging)
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
     let rules = Arc::new(forward_rules(&config));
+    let metrics: Arc<Metrics> = Arc::default();
+    let dispatcher = Arc::new(Dispatcher::new(
+        endpoints(&config, &limits, &rules, &idle_monitor)?,
+        config.policy,
+        attempt_threads(&limits, config.endpoints.len()),
+        Arc::clone(&metrics),
+    ));
     let proxy = Proxy {
-        dispatcher: Arc::new(Dispatcher::new(
-            endpoints(&config, &limits, &rules, &idle_monitor)?,
-            config.policy,
-            attempt_threads(&limits, config.endpoints.len()),
-        )),
+        dispatcher: Arc::clone(&dispatcher),
         proxy_status: config.proxy_status,
         half_close: limits.half_close,
         rules,
+        metrics: Arc::clone(&metrics),
     };
     if let Some(path) = &config.ready_file {
         // Left by a run that was killed. It must not be taken for this one's.
         let _ = fs::remove_file(path);
     }
+    let monitor = monitored.map(bind_monitor).transpose()?;
     let listener = listen::bind(&config.address).map_err(|error| {
         let reason = describe(&error);
         format!("cannot bind to address: {}: {reason}", config.address)
@@ -133,12 +142,25 @@ fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
         .map_err(|error| format!("cannot start: {}", describe(&error)))?;
     let address = config.address.with_port(server.address().port());
     info!("starting on: \"{address}\"");
-    let ready_file = config.ready_file.as_deref().map(|path| {
-        ReadyFile::write(path, &address).map_err(|error| {
-            let reason = describe(&error);
-            format!("cannot write -ready-file {}: {reason}", path.display())
-        })
-    });
+    let mut ready = vec![address];
+    let monitor = match monitor {
+        Some((listener, address)) => {
+            let sources = Sources {
+                metrics,
+                dispatcher,
+                connections: server.connections(),
+                logging: logging.clone(),
+                started,
+            };
+            let monitor = start_monitor(listener, sources)?;
+            info!("monitor on: \"{address}\"");
+            ready.push(address);
+            Some(monitor)
+        }
+        None => None,
+    };
+    let ready_file = config.ready_file.as_deref();
+    let ready_file = ready_file.map(|path| write_ready_file(path, &ready));
     let ready_file = ready_file.transpose()?;
 
     match wait(&stop_signals, config.stop_after, &idle_monitor) {
@@ -150,11 +172,54 @@ fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
         }
     }
     drop(ready_file);
+    if let Some(monitor) = monitor {
+        // It goes on until the process ends.
+        monitor.stopping();
+    }
     if !server.stop(config.drain) {
         let drain = GoDuration::from(config.drain);
         info!("some requests have not ended within {drain} (-drain)");
     }
     Ok(())
+}
+
+/// Those of `tiny_http`'s accept thread are no errors of this program, and seen to elsewhere.
+fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        if !panic.location().is_some_and(is_of_accept_thread) {
+            error!("internal error: {panic}");
+        }
+    }));
+}
+
+/// The listener of `-monitor`, and its real address.
+fn bind_monitor(address: &ListenAddress) -> Result<(TcpListener, String), String> {
+    let bound = listen::bind(address).and_then(|listener| {
+        let port = listener.local_addr()?.port();
+        Ok((listener, address.with_port(port)))
+    });
+    bound.map_err(|error| {
+        let reason = describe(&error);
+        format!("cannot bind to -monitor address: {address}: {reason}")
+    })
+}
+
+fn start_monitor(listener: TcpListener, sources: Sources) -> Result<Arc<Monitor>, String> {
+    let start = || {
+        let address = listener.local_addr()?.ip();
+        let monitor = Arc::new(Monitor::new(sources, address));
+        let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<_>;
+        let _ = Server::start(listener, handler, monitor::LIMITS)?;
+        Ok(monitor)
+    };
+    start().map_err(|error: io::Error| format!("cannot start -monitor: {}", describe(&error)))
+}
+
+fn write_ready_file(path: &Path, lines: &[String]) -> Result<ReadyFile, String> {
+    ReadyFile::write(path, lines).map_err(|error| {
+        let reason = describe(&error);
+        format!("cannot write -ready-file {}: {reason}", path.display())
+    })
 }
 
 /// Why the proxy stops.

@@ -125,7 +125,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         delay: options.delay,
         errors: options.errors,
     };
-    let server = Server::start(listener, Arc::new(dummy), descriptors::fit(LIMITS, 0))
+    let server = Server::start(listener, Arc::new(dummy), descriptors::fit(LIMITS, 0, 0))
         .map_err(|error| format!("cannot start: {}", describe(&error)))?;
     log::info!("serving on \"{shown}\"");
 

@@ -24,6 +24,8 @@ pub struct Config {
     pub endpoints: Vec<EndpointUrl>,
     /// Where to listen.
     pub address: ListenAddress,
+    /// Where to show how the proxy runs, if anywhere.
+    pub monitor: Option<ListenAddress>,
     /// How requests are put to endpoints.
     pub policy: Policy,
     /// How endpoints are connected to.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cooldown::Claim;
 use super::policy::Policy;
+use crate::metrics::AttemptOutcome;
 use crate::upstream::control::AttemptControl;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::Failure;
@@ -37,6 +38,8 @@ pub(super) struct Performed {
     pub(super) failure: Option<Failure>,
     /// The endpoint may have got a part of the request.
     pub(super) sent: bool,
+    /// The status of an answer, usable or not, and how long its head has taken.
+    pub(super) head: Option<(u16, Duration)>,
 }
 
 impl Performed {
@@ -45,6 +48,7 @@ impl Performed {
             answer: None,
             failure: Some(failure),
             sent: false,
+            head: None,
         }
     }
 }
@@ -67,7 +71,18 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// Counts it: each attempt that was begun comes here once.
     pub(super) fn new(attempt: Attempt, performed: Performed) -> Self {
+        let counters = &attempt.endpoint.counters;
+        counters.attempt(match (performed.head, &performed.failure) {
+            (Some((status, after)), _) => AttemptOutcome::Head(status, after),
+            (None, _) if !performed.sent => AttemptOutcome::Unsent,
+            (None, Some(Failure::Cancelled)) => AttemptOutcome::Cancelled,
+            (None, _) => AttemptOutcome::NoHead,
+        });
+        if let Some(failure) = &performed.failure {
+            count_failure(&attempt.endpoint, failure);
+        }
         Self {
             after: attempt.mark.started.elapsed(),
             attempt,
@@ -92,6 +107,13 @@ impl Ended {
         } else {
             None
         }
+    }
+}
+
+/// Counts why an attempt gave no usable answer. A cancel is not the endpoint's failure.
+pub(super) fn count_failure(endpoint: &Endpoint, failure: &Failure) {
+    if *failure != Failure::Cancelled {
+        endpoint.counters.failure(failure.error_type());
     }
 }
 

@@ -77,6 +77,16 @@ impl Cooldown {
         })
     }
 
+    /// How long this endpoint is still passed over, if a request at this moment would pass it
+    /// over; no time where only its trial is to end. Once the cool-down is over and until a request
+    /// comes to try it, it is not.
+    #[must_use]
+    pub fn passed_over(&self, endpoint: usize, now: Instant) -> Option<Duration> {
+        let state = lock(self.endpoints.get(endpoint)?);
+        let left = state.until?.saturating_duration_since(now);
+        (!left.is_zero() || state.trial.is_some()).then_some(left)
+    }
+
     /// How long a cool-down is.
     #[must_use]
     pub fn length(&self) -> Duration {
@@ -194,6 +204,23 @@ mod tests {
         assert!(trial.succeeded());
         assert!(cooldown.claim(0, now).is_some());
         assert!(cooldown.claim(0, now).is_some());
+    }
+
+    #[test]
+    fn an_endpoint_is_passed_over_until_a_request_may_try_it() {
+        let (cooldown, begin) = (cooldown(1), Instant::now());
+        assert_eq!(cooldown.passed_over(0, begin), None);
+        assert_eq!(fail(&cooldown, begin), Some(1));
+        let half = COOLDOWN / 2;
+        assert_eq!(cooldown.passed_over(0, begin + half), Some(half));
+        assert_eq!(cooldown.passed_over(1, begin + half), None);
+        let now = begin + COOLDOWN;
+        assert_eq!(cooldown.passed_over(0, now), None);
+        let trial = cooldown.claim(0, now).unwrap();
+        assert_eq!(cooldown.passed_over(0, now), Some(Duration::ZERO));
+        drop(trial);
+        assert_eq!(cooldown.passed_over(0, now), None);
+        assert_eq!(cooldown.passed_over(2, now), None);
     }
 
     #[test]

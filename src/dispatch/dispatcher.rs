@@ -8,6 +8,7 @@ use super::budget::Budget;
 use super::endpoint_list::EndpointList;
 use super::latency::Latency;
 use super::policy::{HedgeAfter, Mode, Policy};
+use crate::metrics::Metrics;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::{Failure, Timeout};
 use crate::util::lock::lock;
@@ -24,12 +25,19 @@ pub struct Dispatcher {
     latency: Option<Mutex<Latency>>,
     /// Where attempts run that overlap.
     pub(super) threads: Arc<ThreadPool>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Dispatcher {
-    /// Of these endpoints nothing is known yet. Attempts that overlap run on `threads`.
+    /// Of these endpoints nothing is known yet. Attempts that overlap run on `threads`. What
+    /// becomes of them is counted in `metrics`.
     #[must_use]
-    pub fn new(endpoints: Vec<Endpoint>, policy: Policy, threads: Arc<ThreadPool>) -> Self {
+    pub fn new(
+        endpoints: Vec<Endpoint>,
+        policy: Policy,
+        threads: Arc<ThreadPool>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let hedging = match policy.mode {
             Mode::Hedged(hedging) => Some(hedging),
             Mode::Serial | Mode::Fanout => None,
@@ -45,6 +53,7 @@ impl Dispatcher {
             latency: latency.map(Mutex::new),
             policy,
             threads,
+            metrics,
         }
     }
 
@@ -61,7 +70,8 @@ impl Dispatcher {
     }
 
     /// How long the last attempt may take before it is hedged, if it may be at all.
-    pub(super) fn hedge_after(&self, now: Instant) -> Option<Duration> {
+    #[must_use]
+    pub fn hedge_after(&self, now: Instant) -> Option<Duration> {
         let Mode::Hedged(hedging) = self.policy.mode else {
             return None;
         };
@@ -128,7 +138,7 @@ mod tests {
             on_exhausted: OnExhausted::Status500,
         };
         let threads = ThreadPool::new("attempt", 8, Duration::from_secs(1));
-        Dispatcher::new(Vec::new(), policy, threads)
+        Dispatcher::new(Vec::new(), policy, threads, Arc::default())
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! so its numbers mean the same until its end.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cooldown::Cooldown;
 use super::order::Ranking;
@@ -19,6 +19,17 @@ pub struct EndpointList {
     pub(super) ranking: Ranking,
     pub(super) patience: Patience,
     pub(super) cooldown: Option<Cooldown>,
+}
+
+/// An endpoint, and whether it is asked.
+#[derive(Debug)]
+pub struct EndpointState {
+    /// Its number.
+    pub number: usize,
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// It is passed over, at least for so long.
+    pub passed_over: Option<Duration>,
 }
 
 impl EndpointList {
@@ -43,6 +54,17 @@ impl EndpointList {
     /// The endpoint of that number.
     pub(super) fn get(&self, number: usize) -> Option<Arc<Endpoint>> {
         self.endpoints.get(number).map(Arc::clone)
+    }
+
+    /// How the endpoints do, in the order of their numbers.
+    pub fn states(&self, now: Instant) -> impl Iterator<Item = EndpointState> {
+        let cooldown = self.cooldown.as_ref();
+        let endpoints = self.endpoints.iter().enumerate();
+        endpoints.map(move |(number, endpoint)| EndpointState {
+            number,
+            endpoint: Arc::clone(endpoint),
+            passed_over: cooldown.and_then(|cooldown| cooldown.passed_over(number, now)),
+        })
     }
 
     /// The endpoints, in the order of their numbers.

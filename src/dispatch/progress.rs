@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Attempts, Ended, Mark};
+use super::attempt::{Attempts, Ended, Mark, count_failure};
 use super::outcome::{Dispatched, Winner};
 use super::queue::Queue;
 use super::rounds::Rounds;
@@ -37,6 +37,8 @@ pub(super) struct Progress {
     /// Of the answers that are not usable.
     best: Option<Winner>,
     trail: Trail,
+    /// An attempt was hedged.
+    hedged: bool,
 }
 
 impl Progress {
@@ -53,6 +55,7 @@ impl Progress {
             is_dispatched: false,
             best: None,
             trail: Trail::default(),
+            hedged: false,
         }
     }
 
@@ -95,11 +98,16 @@ impl Progress {
     /// budget allows.
     pub(super) fn hedge(&mut self, run: &Run, slow: Mark, attempts: &impl Attempts) {
         let budget = &run.dispatcher.budget;
-        if !self.is_won()
-            && self.under_way.contains(&slow)
-            && budget.take()
-            && !self.start(run, true, attempts)
-        {
+        let metrics = &run.dispatcher.metrics;
+        if self.is_won() || !self.under_way.contains(&slow) {
+            return;
+        }
+        if !budget.take() {
+            metrics.hedges_held_back.add();
+        } else if self.start(run, true, attempts) {
+            self.hedged = true;
+            metrics.hedges.add();
+        } else {
             budget.put_back();
         }
     }
@@ -130,6 +138,7 @@ impl Progress {
             }
             self.won = true;
             self.winner = answer;
+            self.count_win(run);
             return;
         };
         if failure == Failure::Cancelled || (run.once && ended.sent) {
@@ -144,8 +153,20 @@ impl Progress {
         {
             self.best = Some(answer);
         }
-        if !run.all_at_once {
-            self.start(run, false, attempts);
+        if !run.all_at_once && self.start(run, false, attempts) {
+            run.dispatcher.metrics.retries.add();
+        }
+    }
+
+    fn count_win(&self, run: &Run) {
+        let Some(winner) = &self.winner else {
+            return;
+        };
+        winner.endpoint.counters.wins.add();
+        if winner.hedged {
+            run.dispatcher.metrics.hedges_won.add();
+        } else if self.hedged {
+            run.dispatcher.metrics.originals_won.add();
         }
     }
 
@@ -172,6 +193,7 @@ impl Progress {
         if attempt.mark.started >= run.deadline {
             let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
             log_failure(&run.request, &attempt.endpoint, &timeout);
+            count_failure(&attempt.endpoint, &timeout);
             self.trail.add(attempt.mark, timeout, Duration::ZERO, true);
             self.queue.close();
             return false;

@@ -117,6 +117,7 @@ impl Run {
         };
         let Attempted { result, sent } = attempt.endpoint.attempt(request, &control);
         let head_after = attempt.mark.started.elapsed();
+        let head = result.as_ref().ok().map(|answer| answer.head.status);
         let (mut answer, mut failure) = match result {
             Ok(answer) => {
                 let status = answer.head.status;
@@ -148,6 +149,7 @@ impl Run {
             answer,
             failure,
             sent,
+            head: head.map(|status| (status, head_after)),
         }
     }
 
@@ -172,6 +174,7 @@ impl Run {
                 if let Some(failures) = claim.failed(Instant::now())
                     && let Some(cooldown) = &self.list.cooldown
                 {
+                    endpoint.counters.ejections.add();
                     let failures = match failures {
                         1 => "a failure".to_owned(),
                         _ => format!("{failures} failures in a row"),

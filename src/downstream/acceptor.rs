@@ -261,7 +261,7 @@ impl Acceptor {
                 }
             };
             if admission == Admission::Drop {
-                turn_away(socket);
+                self.turn_away(socket);
                 continue;
             }
             let duplicate = match fcntl_dupfd_cloexec(&socket, LOWEST_DESCRIPTOR) {
@@ -347,24 +347,26 @@ impl Acceptor {
         }
         is_over
     }
+
+    /// Refuses a connection without a thread for it: as well as that goes without waiting.
+    fn turn_away(&self, socket: OwnedFd) {
+        let socket = TcpStream::from(socket);
+        let Ok(client) = socket.peer_addr() else {
+            return;
+        };
+        // What has come is read: a close would be a reset otherwise, which may destroy the answer.
+        let mut request = [0; 16 * 1024];
+        let _ = rustix::net::recv(&socket, &mut request, RecvFlags::DONTWAIT);
+        let rejection = Rejection::new(503, TOO_MANY);
+        self.handler.refused(&rejection);
+        let answer = refusal(&rejection, client);
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = rustix::net::send(&socket, &answer, flags);
+    }
 }
 
 /// Whether a connection is in the kernel's queue.
 fn has_newcomer(listener: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
     poll_until(&mut fds, Instant::now()).unwrap_or(true)
-}
-
-/// Refuses a connection without a thread for it: as well as that goes without waiting.
-fn turn_away(socket: OwnedFd) {
-    let socket = TcpStream::from(socket);
-    let Ok(client) = socket.peer_addr() else {
-        return;
-    };
-    // What has come is read: a close would be a reset otherwise, which may destroy the answer.
-    let mut request = [0; 16 * 1024];
-    let _ = rustix::net::recv(&socket, &mut request, RecvFlags::DONTWAIT);
-    let answer = refusal(&Rejection::new(503, TOO_MANY), client);
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let _ = rustix::net::send(&socket, &answer, flags);
 }

@@ -14,9 +14,10 @@ const FD_RESERVE: usize = 16;
 /// Raises the limit on descriptors as far as the system allows, and lowers
 /// `-max-connections` to what it is enough for, which is logged.
 ///
-/// `per_request`: how many descriptors a request takes beside its client's.
+/// `per_request`: how many descriptors a request takes beside its client's. `others`: how many are
+/// needed for something else.
 #[must_use]
-pub fn fit(limits: Limits, per_request: usize) -> Limits {
+pub fn fit(limits: Limits, per_request: usize, others: usize) -> Limits {
     let mut nofile = getrlimit(Resource::Nofile);
     nofile.current = nofile.maximum;
     // Where it is not allowed, the limit stays as it is.
@@ -26,11 +27,11 @@ pub fn fit(limits: Limits, per_request: usize) -> Limits {
     };
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let wanted = limits.max_connections;
-    let needed = needed(wanted, per_request);
+    let needed = needed(wanted, per_request).saturating_add(others);
     if needed <= descriptors {
         return limits;
     }
-    let max_connections = connections_for(descriptors, per_request);
+    let max_connections = connections_for(descriptors.saturating_sub(others), per_request);
     warn!(
         "-max-connections {wanted} needs {needed} descriptors, but there are only {descriptors} \
          (ulimit -n): -max-connections {max_connections} is in force"
@@ -39,6 +40,12 @@ pub fn fit(limits: Limits, per_request: usize) -> Limits {
         max_connections,
         ..limits
     }
+}
+
+/// How many descriptors a server with these limits takes for its listener and its clients.
+#[must_use]
+pub fn of_server(limits: &Limits) -> usize {
+    needed(limits.max_connections, 0)
 }
 
 /// How many descriptors are needed for that many connections, each with a request.

@@ -12,7 +12,7 @@ const MINIMUM_RATE: u64 = 240;
 pub(super) const JUDGED_OVER: Duration = Duration::from_millis(500);
 
 /// Why a connection is refused beyond `-max-connections`.
-pub(super) const TOO_MANY: &str = "too many connections (-max-connections)";
+pub const TOO_MANY: &str = "too many connections (-max-connections)";
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug, Default)]

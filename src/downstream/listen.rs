@@ -48,6 +48,19 @@ impl ListenAddress {
         self.port
     }
 
+    /// The same, but 127.0.0.1 where it would be every interface because no host is named.
+    #[must_use]
+    pub fn or_loopback(self) -> Self {
+        if self.host.is_some() {
+            return self;
+        }
+        Self {
+            text: format!("127.0.0.1:{}", self.port),
+            host: Some("127.0.0.1".to_owned()),
+            port: self.port,
+        }
+    }
+
     /// The address as typed, with the port that was really bound: `:0` becomes `:40123`.
     #[must_use]
     pub fn with_port(&self, bound: u16) -> String {
@@ -270,6 +283,23 @@ mod tests {
         ] {
             let address: ListenAddress = text.parse().unwrap();
             assert_eq!(address.with_port(bound), shown);
+        }
+    }
+
+    #[test]
+    fn a_port_alone_can_mean_loopback() {
+        for (text, wanted) in [
+            (":9", "127.0.0.1:9"),
+            (":0", "127.0.0.1:0"),
+            ("[::1]:9", "[::1]:9"),
+            ("0.0.0.0:9", "0.0.0.0:9"),
+            ("a:9", "a:9"),
+        ] {
+            let address: ListenAddress = text.parse().unwrap();
+            let address = address.or_loopback();
+            let shown = (address.to_string(), address.host().unwrap().to_owned());
+            let host = wanted.rsplit_once(':').unwrap().0.trim_matches(['[', ']']);
+            assert_eq!(shown, (wanted.to_owned(), host.to_owned()), "{text}");
         }
     }
 

@@ -25,7 +25,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::http::request::RequestHead;
+use crate::http::request::{Rejection, RequestHead};
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
@@ -43,6 +43,9 @@ pub fn is_of_accept_thread(place: &Location<'_>) -> bool {
 pub trait Handler: Send + Sync + 'static {
     /// Answers `request` through `responder`. A panic costs the request a 500.
     fn handle(&self, request: ClientRequest, responder: Responder);
+
+    /// Takes note of a request that is refused before it comes to `handle`.
+    fn refused(&self, _: &Rejection) {}
 }
 
 /// A whole request whose head is valid.

@@ -10,6 +10,7 @@ use super::Handler;
 use super::acceptor::{Acceptor, START_TIMEOUT};
 use super::limits::Limits;
 use super::seam;
+use super::table::Table;
 
 /// A server that accepts connections until it is stopped.
 pub struct Server {
@@ -45,6 +46,12 @@ impl Server {
         self.address
     }
 
+    /// What is known of its connections, also once it has stopped.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        Connections(Arc::clone(self.acceptor.table()))
+    }
+
     /// Stops accepting, and waits for the requests in flight, at most for `drain`. Returns
     /// whether all of them have ended.
     #[must_use = "what is false has lost requests"]
@@ -52,5 +59,22 @@ impl Server {
         let deadline = Instant::now() + drain;
         self.acceptor.stop();
         self.acceptor.table().wait_until_empty(deadline)
+    }
+}
+
+/// The connections of a server, counted when they are asked for.
+pub struct Connections(Arc<Table>);
+
+impl Connections {
+    /// How many are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.0.open()
+    }
+
+    /// How many requests are being worked on.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.0.working()
     }
 }

@@ -349,6 +349,7 @@ impl Session {
 
     /// Answers a request that is not served. What follows on the connection is in doubt.
     fn refuse(&self, rejection: &Rejection) {
+        self.acceptor.handler().refused(rejection);
         let answer = refusal(rejection, self.client);
         let mut timer = StallTimer::new(LINGER);
         if send_all(&self.connection, &answer, &mut timer, true).is_ok() {

@@ -103,6 +103,16 @@ impl Table {
         &self.limits
     }
 
+    /// How many connections there are, those that are being closed included.
+    pub(super) fn open(&self) -> usize {
+        lock(&self.state).entries.len()
+    }
+
+    /// How many requests are worked on.
+    pub(super) fn working(&self) -> usize {
+        self.working.load(Ordering::Relaxed)
+    }
+
     /// Takes a connection in that is about to be handed to `tiny_http`.
     pub(super) fn insert(&self, connection: Arc<ClientConnection>) {
         let counts = connection.is_admitted();

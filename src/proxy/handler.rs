@@ -1,5 +1,6 @@
 //! One request: dispatch, then relay or local reply, then the log line.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -11,16 +12,18 @@ use super::{local, proxy_status};
 use crate::dispatch::policy::OnExhausted;
 use crate::dispatch::trail::Trail;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
+use crate::downstream::limits::TOO_MANY;
 use crate::downstream::{ClientRequest, Handler, Responder};
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{ForwardRules, response_head};
 use crate::http::local_reply::{self, PROXY_STATUS};
 use crate::http::location::LocationRewrite;
 use crate::http::max_forwards;
-use crate::http::request::Persistence;
+use crate::http::request::{Persistence, Rejection};
 use crate::http::response::BodyFraming;
 use crate::http::via::loop_rejection;
 use crate::logging::Target;
+use crate::metrics::{CLIENT_GONE, Metrics, Refusal};
 use crate::upstream::control::RequestCancellation;
 use crate::upstream::failure::Failure;
 use crate::util::go_duration::GoDuration;
@@ -41,15 +44,20 @@ pub struct Proxy {
     pub half_close: bool,
     /// What is changed in heads: the same for each endpoint.
     pub rules: Arc<ForwardRules>,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Handler for Proxy {
     fn handle(&self, request: ClientRequest, responder: Responder) {
         // In front of the search for loops: it serves to find them.
         if max_forwards::of(&request.head) == Some(0) {
-            return local::answer_finally(&request.head, responder);
+            local::answer_finally(&request.head, responder);
+            let after = request.received_at.elapsed();
+            return self.metrics.request(request.head.method(), 200, after);
         }
         if let Some(rejection) = loop_rejection(&request.head, self.rules.via.as_ref()) {
+            self.refused(&rejection);
             return local::reject(&rejection, request.client, responder);
         }
         let cancellation = RequestCancellation::new(request.watch);
@@ -68,6 +76,8 @@ impl Handler for Proxy {
             request: Arc::clone(&request),
             cancellation: Arc::clone(&cancellation),
             started,
+            metrics: Arc::clone(&self.metrics),
+            status: Cell::new(500),
         };
         // Called while the losers end, perhaps on another thread.
         let answer = move |Dispatched { answer, trail }: Dispatched| match answer {
@@ -76,6 +86,27 @@ impl Handler for Proxy {
             None => exchange.exhausted(&trail, responder),
         };
         self.dispatcher.dispatch(&request, &cancellation, answer);
+    }
+
+    fn refused(&self, rejection: &Rejection) {
+        self.metrics.refuse(refusal(rejection));
+    }
+}
+
+/// As what a rejection is counted.
+fn refusal(rejection: &Rejection) -> Refusal {
+    match rejection.status {
+        405 => Refusal::Method,
+        408 => Refusal::Timeout,
+        413 => Refusal::Body,
+        417 => Refusal::Expectation,
+        431 => Refusal::Head,
+        503 if rejection.reason == TOO_MANY => Refusal::Connections,
+        503 => Refusal::Workers,
+        505 => Refusal::Version,
+        508 => Refusal::Loop,
+        400..500 => Refusal::Malformed,
+        _ => Refusal::Internal,
     }
 }
 
@@ -88,6 +119,18 @@ struct Exchange {
     request: Arc<Request>,
     cancellation: Arc<RequestCancellation>,
     started: Instant,
+    metrics: Arc<Metrics>,
+    /// Under which status code the request is counted.
+    status: Cell<u16>,
+}
+
+/// Counts the request, also one whose answer panics, which is a 500.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let method = self.request.head.method();
+        let after = self.started.elapsed();
+        self.metrics.request(method, self.status.get(), after);
+    }
 }
 
 impl Exchange {
@@ -117,6 +160,10 @@ impl Exchange {
             self.location_rewrite(&endpoint.url),
         );
         let relayed = relay::relay(&mut responder, answer, head, framing);
+        self.status.set(status);
+        if !usable {
+            self.metrics.exhausted.add();
+        }
         match relayed {
             Relayed::Whole => responder.finish(persistence),
             // The end of the connection would pass for the end of the body.
@@ -126,15 +173,19 @@ impl Exchange {
         let note = match relayed {
             Relayed::Whole => String::new(),
             Relayed::Truncated(Failure::Cancelled) => {
+                self.metrics.clients_gone.add();
                 format!(", but the client went away{}", self.hint())
             }
             Relayed::Truncated(failure) => format!(", but the answer broke off: {failure}"),
-            Relayed::ClientGone(error) => match error.kind() {
-                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
-                    format!(", but the client went away{}", self.hint())
+            Relayed::ClientGone(error) => {
+                self.metrics.clients_gone.add();
+                match error.kind() {
+                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+                        format!(", but the client went away{}", self.hint())
+                    }
+                    _ => format!(", but the client {}", describe(&error)),
                 }
-                _ => format!(", but the client {}", describe(&error)),
-            },
+            }
         };
         let request = self.request.name();
         if !usable {
@@ -165,6 +216,8 @@ impl Exchange {
     /// The client has gone away before there was an answer.
     fn give_up(&self, responder: Responder) {
         responder.abort();
+        self.status.set(CLIENT_GONE);
+        self.metrics.clients_gone.add();
         let request = self.request.name();
         request.log(format_args!(
             "request {} given up after {}: the client went away{}",
@@ -185,6 +238,8 @@ impl Exchange {
         let now = SystemTime::now();
         let reply = local_reply::exhausted(status, persistence, is_head, &proxy_status, now);
         responder.send(&reply, persistence);
+        self.status.set(status);
+        self.metrics.exhausted.add();
         self.request.name().log(format_args!(
             "endpoints failed to return a valid answer, returning {status}"
         ));

@@ -26,6 +26,7 @@ use super::transport::NoResolver;
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, ForwardRules};
 use crate::http::request::RequestHead;
+use crate::metrics::EndpointCounters;
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
 
@@ -36,6 +37,8 @@ pub struct Endpoint {
     pub index: usize,
     /// Where it is.
     pub url: EndpointUrl,
+    /// What is counted of it.
+    pub counters: Arc<EndpointCounters>,
     agent: Agent,
     /// For tests; it is the agent's.
     #[cfg(test)]
@@ -144,6 +147,7 @@ impl Endpoint {
         Ok(Self {
             index,
             url,
+            counters: Arc::default(),
             agent: Agent::with_parts(config, connector, NoResolver),
             #[cfg(test)]
             pool,

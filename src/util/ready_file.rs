@@ -15,13 +15,13 @@ pub struct ReadyFile {
 }
 
 impl ReadyFile {
-    /// Writes `address` and a newline.
-    pub fn write(path: &Path, address: &str) -> io::Result<Self> {
+    /// Writes the lines.
+    pub fn write(path: &Path, lines: &[String]) -> io::Result<Self> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(format!(".{}.tmp", process::id()));
         let beside = PathBuf::from(beside);
         let written =
-            fs::write(&beside, format!("{address}\n")).and_then(|()| fs::rename(&beside, path));
+            fs::write(&beside, lines.join("\n") + "\n").and_then(|()| fs::rename(&beside, path));
         if let Err(error) = written {
             let _ = fs::remove_file(&beside);
             return Err(error);

@@ -14,13 +14,18 @@ use std::{
 };
 
 /// A folder, or a file at the top of `src`, and what it may import.
-const IMPORTS: [(&str, &[&str]); 11] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
     ("util", &[]),
     ("http", &["util"]),
     ("logging", &["util"]),
-    ("upstream", &["http", "logging", "util"]),
+    // A leaf, so that what counts need not import the monitor, which imports it.
+    ("metrics", &[]),
+    ("upstream", &["http", "logging", "metrics", "util"]),
     ("downstream", &["http", "logging", "util"]),
-    ("dispatch", &["http", "logging", "upstream", "util"]),
+    (
+        "dispatch",
+        &["http", "logging", "metrics", "upstream", "util"],
+    ),
     (
         "proxy",
         &[
@@ -28,9 +33,15 @@ const IMPORTS: [(&str, &[&str]); 11] = [
             "downstream",
             "http",
             "logging",
+            "metrics",
             "upstream",
             "util",
         ],
+    ),
+    // It shows what all of them know.
+    (
+        "monitor",
+        &["dispatch", "downstream", "http", "logging", "metrics"],
     ),
     // It knows no program's flags.
     ("cli", &["http", "util"]),
@@ -56,6 +67,8 @@ const IMPORTS: [(&str, &[&str]); 11] = [
             "downstream",
             "http",
             "logging",
+            "metrics",
+            "monitor",
             "proxy",
             "upstream",
             "util",
@@ -78,7 +91,7 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
 ];
 
 /// Folders and files that do no input or output and look at no clock.
-const PURE: [&str; 11] = [
+const PURE: [&str; 14] = [
     "http",
     "dispatch/budget",
     "dispatch/cooldown",
@@ -90,6 +103,9 @@ const PURE: [&str; 11] = [
     "dispatch/trail",
     "downstream/limits",
     "downstream/room",
+    "metrics",
+    "monitor/host",
+    "monitor/prometheus",
 ];
 
 /// What is not pure.

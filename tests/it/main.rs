@@ -9,9 +9,12 @@
     missing_docs,
     reason = "in a test a panic is the report, and its names say what it is for"
 )]
+// Counts are whole numbers, also where metrics have them as floating-point numbers.
+#![allow(clippy::float_cmp)]
 
 mod common;
 
+mod accounting;
 mod chunks;
 mod cli;
 mod command_line;
@@ -40,6 +43,8 @@ mod logging;
 mod loops;
 mod max_forwards;
 mod memory;
+mod metrics;
+mod monitor;
 mod obs_text;
 mod order;
 mod overload;

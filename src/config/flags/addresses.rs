@@ -2,6 +2,7 @@
 
 use crate::cli::{Flag, Group, Problem, Takes, URLS, put, values};
 use crate::config::options::Options;
+use crate::downstream::listen::ListenAddress;
 use crate::http::endpoint_url::parse_list;
 
 pub(super) const GROUP: Group<Options> = Group {
@@ -21,5 +22,19 @@ pub(super) const GROUP: Group<Options> = Group {
         Flag::address(":8080", |options, text| {
             put(&mut options.config.address, values::parsed(text))
         }),
+        Flag {
+            name: "-monitor",
+            takes: Takes::Value("ADDRESS"),
+            default: "",
+            help: "where to show how it runs: / for people, /metrics for Prometheus, /livez and \
+                   /readyz for probes; :PORT is 127.0.0.1 here",
+            set: |options, text| {
+                let address: Result<ListenAddress, _> = values::parsed(text);
+                put(
+                    &mut options.config.monitor,
+                    address.map(|address| Some(address.or_loopback())),
+                )
+            },
+        },
     ],
 };

@@ -10,7 +10,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-ready-file",
             takes: Takes::Value("FILE"),
             default: "",
-            help: "file that has the bound address while connections are accepted",
+            help: "file that has the bound address, and that of -monitor, while connections are \
+                   accepted",
             set: |options, text| put(&mut options.config.ready_file, values::optional_path(text)),
         },
         Flag::stop_after(|options, text| {

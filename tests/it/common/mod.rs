@@ -9,6 +9,7 @@ pub mod client;
 pub mod process;
 pub mod proxy;
 pub mod refusing;
+pub mod scrape;
 
 use std::{
     io,

@@ -1,0 +1,151 @@
+//! Shows how the proxy runs: a status page, metrics for Prometheus, health checks.
+//!
+//! [`Monitor`] answers on a listener of its own, with a table of connections, limits and threads of
+//! its own, so it answers also while clients hold every worker, and goes on while the proxy stops.
+//! It asks no endpoint, writes no line to the log and counts nothing.
+//!
+//! Always: GET and HEAD only; no path, query or key of an endpoint's URL is shown; where it listens
+//! on a loopback address, only requests for that host are answered, so that no web page can read
+//! it through a name that it has pointed there (DNS rebinding).
+//!
+//! Cost: what is counted is read when it is asked for, without holding up what counts.
+
+mod host;
+mod process;
+mod prometheus;
+mod snapshot;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use self::host::is_local;
+pub use self::snapshot::Sources;
+use crate::downstream::limits::Limits;
+use crate::downstream::{ClientRequest, Handler, Responder};
+use crate::http::local_reply::{PLAIN_TEXT, Reply};
+use crate::http::request::RequestHead;
+
+/// What the monitor's own clients may take: scrapers, probes, a few browsers.
+pub const LIMITS: Limits = Limits {
+    max_connections: 32,
+    workers: 32,
+    max_header: 16 << 10,
+    max_body: 4 << 10,
+    idle_timeout: Duration::from_secs(75),
+    header_timeout: Duration::from_secs(5),
+    client_timeout: Duration::from_secs(5),
+    half_close: true,
+};
+
+/// In the head of every answer.
+const COMMON: &str = "Cache-Control: no-store\r\n\
+                      X-Content-Type-Options: nosniff\r\n\
+                      Referrer-Policy: no-referrer\r\n";
+
+/// For answers that are no page: nothing may be loaded.
+const NO_CONTENT: &str = "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n";
+
+/// Answers requests about the proxy.
+pub struct Monitor {
+    sources: Sources,
+    /// The address that it listens on.
+    address: IpAddr,
+    stopping: AtomicBool,
+}
+
+impl Monitor {
+    /// For a listener on `address`.
+    #[must_use]
+    pub fn new(sources: Sources, address: IpAddr) -> Self {
+        Self {
+            sources,
+            address,
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on the proxy is not ready.
+    pub fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn answer(&self, request: &RequestHead) -> Answer {
+        if !matches!(request.method(), "GET" | "HEAD") {
+            return Answer {
+                extra: "Allow: GET, HEAD\r\n",
+                ..Answer::text(405, "GET and HEAD only\n")
+            };
+        }
+        if self.address.is_loopback()
+            && !request
+                .host()
+                .is_none_or(|host| is_local(host, self.address))
+        {
+            return Answer::text(
+                421,
+                "this is not the host that was asked for (see -monitor)\n",
+            );
+        }
+        let target = request.target();
+        let question_mark = target.iter().position(|byte| *byte == b'?');
+        let (path, query) = target
+            .split_at_checked(question_mark.unwrap_or(target.len()))
+            .unwrap_or((target, &[]));
+        match path {
+            b"/metrics" => Answer {
+                content_type: prometheus::CONTENT_TYPE,
+                ..Answer::text(200, prometheus::page(&self.sources.read()))
+            },
+            b"/livez" | b"/healthz" => Answer::text(200, "ok\n"),
+            b"/readyz" => self.readiness(query),
+            _ => Answer::text(404, "there are /metrics, /livez, /readyz, /healthz\n"),
+        }
+    }
+
+    fn readiness(&self, query: &[u8]) -> Answer {
+        let mut parts = query.split(|byte| matches!(byte, b'?' | b'&'));
+        if self.stopping.load(Ordering::Relaxed) {
+            Answer::text(503, "stopping\n")
+        } else if parts.any(|part| part == b"endpoints") && self.sources.all_passed_over() {
+            Answer::text(503, "every endpoint is passed over\n")
+        } else {
+            Answer::text(200, "ok\n")
+        }
+    }
+}
+
+impl Handler for Monitor {
+    fn handle(&self, request: ClientRequest, mut responder: Responder) {
+        let answer = self.answer(&request.head);
+        let persistence = responder.persistence();
+        let reply = Reply {
+            status: answer.status,
+            content_type: answer.content_type,
+            content: &answer.content,
+            persistence,
+            is_head: request.head.is_head(),
+            extra: &[COMMON, NO_CONTENT, answer.extra].concat(),
+        };
+        responder.send(&reply.to_bytes(SystemTime::now()), persistence);
+    }
+}
+
+struct Answer {
+    status: u16,
+    content_type: &'static str,
+    content: Vec<u8>,
+    /// Further header lines.
+    extra: &'static str,
+}
+
+impl Answer {
+    fn text(status: u16, content: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status,
+            content_type: PLAIN_TEXT,
+            content: content.into(),
+            extra: "",
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The same sums everywhere: what clients got, what back ends saw, the log and the metrics agree to
+//! the request.
+//!
+//! Attempts that were cancelled are the only ones of which the proxy cannot know whether they have
+//! arrived; they are counted apart.
+
+use crate::common::{
+    backend::{Act, Backend, Refused, Step, script, send, status},
+    eventually,
+    proxy::{Builder, Proxy},
+    scrape::Scrape,
+    settled,
+};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+const CLIENTS: usize = 8;
+/// Of each client.
+const REQUESTS: usize = 150;
+
+/// A back end that fails in all ways now and then, in the same order each time.
+fn faulty(seed: u32) -> Backend {
+    let state = AtomicU32::new(seed);
+    Backend::choosing(move |_| {
+        let next = |state: u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        let dice = state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        match (dice.unwrap() >> 16) % 10 {
+            0 | 1 => status(503).body("sick"),
+            2 => status(200).body("cut in the middle").cut(5, Act::Close),
+            3 => script([send("HTTP/1.1 200 "), Act::Close]),
+            4 => late(status(200).body("late")),
+            _ => status(200).body("well"),
+        }
+    })
+}
+
+fn late(step: Step) -> Step {
+    step.delayed(Duration::from_millis(15))
+}
+
+fn calls(backend: &Backend) -> f64 {
+    f64::from(u32::try_from(backend.calls()).unwrap())
+}
+
+fn check(start: impl FnOnce(&[&dyn crate::common::backend::Endpoint]) -> Builder, is_serial: bool) {
+    let backends = [faulty(1), faulty(2), faulty(3)];
+    let refused = Refused::new();
+    let proxy = start(&[&backends[0], &refused, &backends[1], &backends[2]])
+        .flag("-monitor", ":0")
+        .start();
+    let mut clients: BTreeMap<u16, u32> = BTreeMap::new();
+    thread::scope(|scope| {
+        let proxy = &proxy;
+        let running: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut client = proxy.client();
+                    let statuses = (0..REQUESTS).map(|_| client.get("/").status());
+                    statuses.collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        for status in running
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+        {
+            *clients.entry(status).or_default() += 1;
+        }
+    });
+    let all = f64::from(clients.values().sum::<u32>());
+    Scrape::with(&proxy, &[("brp_http_request_duration_seconds_count", all)]);
+    // Losers end behind the answer, and the log is written behind it.
+    let sent = |scrape: &Scrape, number: usize| {
+        let begin = format!("brp_upstream_requests_total{{endpoint=\"{number}\",");
+        let series = scrape.named(&begin).into_iter();
+        let sent = series.filter(|series| !series.contains("unsent"));
+        sent.map(|series| scrape.get(series)).sum::<f64>()
+    };
+    let seen = [(0, &backends[0]), (2, &backends[1]), (3, &backends[2])];
+    let scrape = eventually(
+        "attempts",
+        || Scrape::of(&proxy),
+        |scrape| {
+            let mut seen = seen.iter();
+            seen.all(|(number, backend)| sent(scrape, *number) >= calls(backend))
+        },
+    );
+    let log = settled(|| proxy.log());
+    for (code, count) in &clients {
+        let series = format!("brp_http_requests_total{{code=\"{code}\",method=\"GET\"}}");
+        assert_eq!(scrape.get(&series), f64::from(*count), "{clients:?}");
+    }
+    assert_eq!(scrape.sum("brp_http_requests_total", ""), all);
+    let exhausted = clients.get(&500).copied().unwrap_or_default();
+    assert_eq!(
+        scrape.get("brp_requests_exhausted_total"),
+        f64::from(exhausted)
+    );
+
+    let attempts = |number: usize, code: &str| {
+        let (number, code) = (format!("endpoint=\"{number}\","), format!("code=\"{code}"));
+        let begin = format!("brp_upstream_requests_total{{{number}");
+        let series = scrape.named(&begin).into_iter();
+        series
+            .filter(|series| series.contains(&code))
+            .map(|series| scrape.get(series))
+            .sum::<f64>()
+    };
+    for (number, backend) in seen {
+        let calls = calls(backend);
+        let cancelled = attempts(number, "cancelled");
+        let unsent = attempts(number, "unsent");
+        let sent = sent(&scrape, number);
+        assert!(
+            (sent - cancelled..=sent).contains(&calls),
+            "{number}: {calls} {scrape:#?}"
+        );
+        if is_serial {
+            assert_eq!((cancelled, unsent), (0.0, 0.0));
+            let answered =
+                format!("brp_upstream_response_head_seconds_count{{endpoint=\"{number}\"}}");
+            assert_eq!(scrape.get(&answered) + attempts(number, "none"), calls);
+        }
+    }
+    assert_eq!(attempts(1, ""), attempts(1, "unsent"));
+    let lines = |words: &str| log.iter().filter(|line| line.contains(words)).count();
+    let served = lines("request / served in ");
+    let failed = lines("endpoints failed to return a valid answer");
+    assert_eq!(served + failed, CLIENTS * REQUESTS);
+    assert_eq!(u32::try_from(failed).unwrap(), exhausted);
+    assert_eq!(lines("log lines could not be written"), 0);
+    if is_serial {
+        // Nothing is left out of the log of which no answer was wanted any more.
+        let failures = scrape.sum("brp_upstream_failures_total", "");
+        let logged = log
+            .iter()
+            .filter(|line| line.starts_with("endpoint "))
+            .count();
+        assert_eq!(f64::from(u32::try_from(logged).unwrap()), failures);
+        let begun = scrape.sum("brp_upstream_requests_total", "");
+        assert_eq!(begun, all + scrape.get("brp_retries_total"));
+    }
+}
+
+#[test]
+fn one_after_the_other_all_sums_agree() {
+    check(|endpoints| Proxy::serial(endpoints), true);
+}
+
+#[test]
+fn all_at_once_all_sums_agree() {
+    check(|endpoints| Proxy::fanout(endpoints), false);
+}
+
+#[test]
+fn hedged_all_sums_agree() {
+    check(
+        |endpoints| Proxy::hedged(endpoints).flag("-hedge-after", "10ms"),
+        false,
+    );
+}
