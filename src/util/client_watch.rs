@@ -87,6 +87,14 @@ impl ClientWatch {
         poll_until(&mut fds, Instant::now()).unwrap_or(true)
     }
 
+    /// Waits until the client has closed its sending side, or the connection is no more. What it
+    /// sends before that stays unread.
+    pub fn wait_for_end(&self) {
+        const LONG: Duration = Duration::from_secs(3600);
+        let mut fds = [PollFd::new(&*self.socket, PollFlags::RDHUP)];
+        while let Ok(false) = poll_until(&mut fds, Instant::now() + LONG) {}
+    }
+
     /// Waits until the client sends more, or closes, at most for `timeout`. Whether it has.
     #[must_use]
     pub fn wait_for_more(&self, timeout: Duration) -> bool {

@@ -87,7 +87,7 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
     ("argh", &["cli"]),
     ("simplelog", &["logging"]),
     ("time", &["logging"]),
-    ("signal_hook", &["main"]),
+    ("signal_hook", &["bin", "main"]),
 ];
 
 /// Folders and files that do no input or output and look at no clock.

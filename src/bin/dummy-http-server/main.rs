@@ -1,0 +1,239 @@
+//! A dummy HTTP server for trying the proxy, or any client, out: slow, wrong, silent or broken
+//! by chance.
+//!
+//! What becomes of a request is [planned](plan) when it arrives, and [counted](counts) when it
+//! comes about. Each connection has a thread of its own, so that delayed answers do not queue
+//! up behind one another.
+
+mod answer;
+mod chance;
+mod counts;
+mod flags;
+mod plan;
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use balancing_reverse_proxy::cli::{self, Given};
+use balancing_reverse_proxy::downstream::descriptors;
+use balancing_reverse_proxy::downstream::limits::Limits;
+use balancing_reverse_proxy::downstream::listen;
+use balancing_reverse_proxy::downstream::server::Server;
+use balancing_reverse_proxy::downstream::{ClientRequest, Handler, Responder};
+use balancing_reverse_proxy::http::request::Persistence;
+use balancing_reverse_proxy::link_seam;
+use balancing_reverse_proxy::logging::{LogConfig, LogDestination, Logging, Target};
+use balancing_reverse_proxy::util::body::check_storage;
+use balancing_reverse_proxy::util::go_duration::GoDuration;
+use balancing_reverse_proxy::util::io_error::describe;
+use crossbeam_channel::{Receiver, after, never, select, unbounded};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
+
+use answer::Answer;
+use counts::Counts;
+use flags::{Options, PROGRAM};
+use plan::{Fault, Plan};
+
+link_seam!();
+
+const LIMITS: Limits = Limits {
+    max_connections: 4096,
+    workers: 4096,
+    max_header: 64 << 10,
+    max_body: 1 << 30,
+    idle_timeout: Duration::from_secs(60),
+    header_timeout: Duration::from_secs(10),
+    client_timeout: Duration::from_secs(30),
+    half_close: true,
+};
+
+fn main() -> ExitCode {
+    let Given { options, repeated } = match cli::from_env(&PROGRAM) {
+        Ok(given) => given,
+        Err(code) => return code,
+    };
+    let logging = match Logging::start(&LogConfig {
+        prefix: PROGRAM.name.to_owned(),
+        destination: LogDestination::Stderr,
+        date: true,
+        time: true,
+        microseconds: false,
+        utc: false,
+    }) {
+        Ok(logging) => logging,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    cli::log_repeated(&repeated);
+    check_storage();
+    match serve(options) {
+        Ok(()) => {
+            let _ = logging.flush(Duration::from_secs(2));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            logging.fatal(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until it is time to stop; the process ends with the threads that still answer.
+fn serve(options: Options) -> Result<(), Box<dyn Error>> {
+    let address = &options.address;
+    let listener = listen::bind(address)
+        .map_err(|error| format!("cannot bind to address: {address}: {}", describe(&error)))?;
+    let signals =
+        signals().map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
+    let shown = address.with_port(listener.local_addr()?.port());
+    let seed = options.chance_seed.unwrap_or_else(random);
+    let is_worth_a_repetition = options.has_faults();
+    let stop_after = options.stop_after;
+    let dummy = Arc::new(Dummy {
+        address: shown.clone(),
+        counts: Counts::default(),
+        seed,
+        options,
+    });
+    let handler: Arc<dyn Handler> = Arc::<Dummy>::clone(&dummy);
+    let server = Server::start(listener, handler, descriptors::fit(LIMITS, 0, 0))
+        .map_err(|error| format!("cannot start: {}", describe(&error)))?;
+    log::info!("serving on \"{shown}\"");
+    if is_worth_a_repetition {
+        log::info!("-chance-seed {seed} makes the same sequence again");
+    }
+
+    let time_is_up = stop_after.map_or_else(never, after);
+    let reason = loop {
+        select! {
+            recv(signals) -> signal => match signal {
+                Ok(SIGUSR1) => dummy.print_counts(),
+                signal => {
+                    let name = signal.ok().and_then(signal_name).unwrap_or("a signal");
+                    break format!("on {name}");
+                }
+            },
+            recv(time_is_up) -> _ => {
+                break format!("after {}", GoDuration::from(stop_after.unwrap_or_default()));
+            }
+        }
+    };
+    log::info!("stopping server on \"{shown}\" {reason}");
+    // Delayed answers are cut off.
+    let _ = server.stop(Duration::ZERO);
+    dummy.print_counts();
+    Ok(())
+}
+
+/// SIGTERM and SIGINT, which end the process, and SIGUSR1, which prints the counts so far.
+fn signals() -> io::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+    let (sender, receiver) = unbounded();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let _ = sender.send(signal);
+            }
+        })?;
+    Ok(receiver)
+}
+
+/// Answers every request with the same text, late, wrong, in part or not at all by chance.
+struct Dummy {
+    address: String,
+    options: Options,
+    seed: u64,
+    counts: Counts,
+}
+
+impl Dummy {
+    fn print_counts(&self) {
+        let _ = writeln!(io::stdout(), "{}", self.counts);
+    }
+
+    /// Sends the answer, or as much as breaks off. It is counted before the client can see it.
+    fn send(
+        &self,
+        answer: Answer<'_>,
+        fault: Option<Fault>,
+        persistence: Persistence,
+        mut responder: Responder,
+    ) {
+        if fault.is_some() {
+            self.counts.broken();
+            let _ = answer.write_broken(&mut responder);
+            responder.abort();
+            return;
+        }
+        self.counts.answered(answer.code);
+        match answer.write(&mut responder) {
+            Ok(()) => responder.finish(persistence),
+            Err(_) => responder.abort(),
+        }
+    }
+}
+
+impl Handler for Dummy {
+    fn handle(&self, request: ClientRequest, mut responder: Responder) {
+        let plan = Plan::new(&self.options, self.seed, self.counts.arrived());
+        let target = String::from_utf8_lossy(request.head.target());
+        let span = GoDuration::from(plan.pause.unwrap_or_default());
+        log::info!(
+            "will serve {} after {span}, error:{}{}",
+            Target(request.head.target()),
+            plan.code >= 400,
+            remark(plan)
+        );
+        if plan.fault == Some(Fault::Hangs) {
+            self.counts.hung();
+            request.watch.wait_for_end();
+            responder.abort();
+            return;
+        }
+        let mut after = String::new();
+        if let Some(pause) = plan.pause {
+            thread::sleep(pause);
+            after = format!(" after {span}");
+        }
+        let greeting = || format!("Hello, world from {}{target}{after}\n", self.address);
+        let text = self.options.body.as_deref();
+        let text = text.map_or_else(|| Cow::Owned(greeting()), Cow::Borrowed);
+        let persistence = responder.persistence();
+        let answer = Answer {
+            code: plan.code,
+            text: &text,
+            size: self.options.body_size,
+            try_later: self.options.try_later,
+            persistence,
+            is_head: request.head.is_head(),
+        };
+        self.send(answer, plan.fault, persistence, responder);
+    }
+}
+
+/// What stands behind a line of the log where an answer is not an ordinary one.
+fn remark(plan: Plan) -> String {
+    match (plan.fault, plan.code) {
+        (Some(Fault::Hangs), _) => " (hangs)".to_owned(),
+        (Some(Fault::Breaks), code) => format!(" ({code}, breaks off)"),
+        (None, 200 | 500) => String::new(),
+        (None, code) => format!(" ({code})"),
+    }
+}
+
+/// A number that nothing else follows from: the hasher of each new `RandomState` has keys of its
+/// own.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
