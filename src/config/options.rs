@@ -81,6 +81,11 @@ impl Options {
             return Err(ConfigError::NoEndpoints);
         }
         config.policy.mode = mode(self.fanout, self.hedging)?;
+        let policy = &mut config.policy;
+        policy.terminal.remove(&policy.not_terminal);
+        if policy.terminal.is_empty() {
+            return Err(ConfigError::NothingTerminal);
+        }
         config.policy.cooldown = NonZeroU32::new(self.max_fails).map(|max_fails| CooldownConfig {
             max_fails,
             length: self.cooldown,
@@ -146,6 +151,8 @@ pub enum ConfigError {
     NoClientCert,
     /// `-hedge-after` and `-fanout` together.
     HedgedFanout,
+    /// `-not-terminal` takes everything out of `-terminal-responses`.
+    NothingTerminal,
 }
 
 impl fmt::Display for ConfigError {
@@ -173,6 +180,10 @@ impl fmt::Display for ConfigError {
             Self::HedgedFanout => f.write_str(
                 "-hedge-after and -fanout exclude each other (fan-out asks all endpoints at \
                  once, so nothing is left to be hedged)",
+            ),
+            Self::NothingTerminal => f.write_str(
+                "-not-terminal takes every status out of -terminal-responses (no answer would \
+                 be usable)",
             ),
         }
     }

@@ -236,6 +236,8 @@ fn the_flags_that_say_nothing_together_fill_their_fields() {
         "-max-tries=5",
         "-rounds=3",
         "-round-delay=1s",
+        "-not-terminal=429,403",
+        "-max-retry-after=2s",
         "-max-header=2KiB",
         "-max-connections=3",
         "-idle-timeout=4s",
@@ -257,6 +259,13 @@ fn the_flags_that_say_nothing_together_fill_their_fields() {
     assert_eq!(config.policy.max_tries, NonZeroU32::new(5));
     let (count, delay) = (3, Duration::from_secs(1));
     assert_eq!(config.policy.rounds, RoundsConfig { count, delay });
+    let terminal = |status| config.policy.terminal.contains(status);
+    assert_eq!(
+        [404, 403, 429, 500].map(terminal),
+        [true, false, false, false]
+    );
+    assert!(config.policy.not_terminal.contains(429));
+    assert_eq!(config.policy.max_retry_after, Duration::from_secs(2));
     let limits = config.limits;
     assert_eq!(limits.max_header, 2048);
     assert_eq!((limits.max_connections, limits.workers), (3, 3));
@@ -277,6 +286,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(policy.mode, Mode::Serial);
     assert!(policy.terminal.contains(100) && policy.terminal.contains(499));
     assert!(!policy.terminal.contains(500));
+    assert!(policy.not_terminal.is_empty());
+    assert_eq!(policy.max_retry_after, Duration::from_secs(60));
     assert_eq!(policy.order, Order::Listed);
     assert_eq!(policy.on_exhausted, OnExhausted::Status500);
     assert_eq!(policy.commit_after, 64 << 10);
@@ -493,6 +504,26 @@ fn a_bad_number_or_name_is_reported_with_its_flag_and_the_remedy() {
         (
             "-dr=-1s",
             "-drain: \"-1s\" is less than zero (write 5s, 300ms, 1m30s, or 0 for no waiting)",
+        ),
+    ] {
+        assert_eq!(message(&["-e=http://a", word]), expected);
+    }
+}
+
+#[test]
+fn a_bad_word_on_which_answers_are_usable_is_reported_with_the_remedy() {
+    for (word, expected) in [
+        (
+            "-max-r=-1s",
+            "-max-retry-after: \"-1s\" is less than zero (write 5s, 300ms, 1m30s, or 0 to ignore Retry-After)",
+        ),
+        (
+            "-not=429,4xx",
+            "-not-terminal: part \"4xx\" of \"429,4xx\" is not a status (write 429 for a status, 500-599 for a range)",
+        ),
+        (
+            "-not=100-599",
+            "-not-terminal takes every status out of -terminal-responses (no answer would be usable)",
         ),
     ] {
         assert_eq!(message(&["-e=http://a", word]), expected);

@@ -26,7 +26,7 @@ pub(super) struct Attempt {
     pub(super) mark: Mark,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) control: Arc<AttemptControl>,
-    /// Where failures are counted.
+    /// Where failures are counted; `None`: they have been.
     pub(super) claim: Option<Claim>,
 }
 
@@ -36,6 +36,9 @@ pub(super) struct Performed {
     pub(super) answer: Option<Response>,
     /// Why the answer is not usable.
     pub(super) failure: Option<Failure>,
+    /// For how long the endpoint has asked to be left alone, with an answer that is not usable;
+    /// zero: it has not.
+    pub(super) retry_after: Duration,
     /// The endpoint may have got a part of the request.
     pub(super) sent: bool,
     /// The status of an answer, usable or not, and how long its head has taken.
@@ -47,6 +50,7 @@ impl Performed {
         Self {
             answer: None,
             failure: Some(failure),
+            retry_after: Duration::ZERO,
             sent: false,
             head: None,
         }
@@ -65,6 +69,7 @@ pub(super) struct Ended {
     pub(super) attempt: Attempt,
     pub(super) answer: Option<Response>,
     pub(super) failure: Option<Failure>,
+    pub(super) retry_after: Duration,
     pub(super) sent: bool,
     /// How long it has taken.
     pub(super) after: Duration,
@@ -88,6 +93,7 @@ impl Ended {
             attempt,
             answer: performed.answer,
             failure: performed.failure,
+            retry_after: performed.retry_after,
             sent: performed.sent,
         }
     }

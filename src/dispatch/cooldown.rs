@@ -1,48 +1,74 @@
-//! Which endpoints are passed over for a while, because they have failed too often.
+//! Which endpoints are passed over for a while: because they have failed too often
+//! (`-max-fails`), or because they have asked for it (`Retry-After`).
 //!
-//! After so many failures in a row an endpoint is cooling: requests pass it over. Once the
-//! cool-down is over, one request tries it, and the others go on passing it over until that
-//! trial has ended: with a usable answer it is back, with a failure it cools again. A trial
-//! that ends in neither way (a loser is cancelled, a client goes away) is as if it had not
-//! been, and the next request may try.
+//! After so many failures in a row, or one that asks for some time, requests pass an endpoint
+//! over. Once that time is over, one request tries it, and the others go on passing it over
+//! until that trial has ended: with a usable answer it is back, with a failure it is passed over
+//! again. A trial that ends in neither way (a loser is cancelled, a client goes away) is as if it
+//! had not been, and the next request may try.
 //!
-//! Time comes in from outside. Cost: a lock for each start and end of an attempt, held for a
-//! few instructions and never while anything is waited for.
+//! Always: only a usable answer makes the time shorter.
+//!
+//! Time comes in from outside. Cost: an atomic load for each start and end of an attempt. For an
+//! endpoint that has failed of late a lock as well, held for a few instructions and never while
+//! anything is waited for.
 
-use std::num::NonZeroU32;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::policy::CooldownConfig;
+use crate::util::go_duration::GoDuration;
 use crate::util::lock::lock;
 
 /// How the endpoints have done of late.
 #[derive(Debug)]
 pub struct Cooldown {
-    /// `-max-fails`
-    max_fails: NonZeroU32,
-    /// `-cooldown`
-    length: Duration,
-    endpoints: Vec<Arc<Mutex<State>>>,
+    /// `-max-fails` and `-cooldown`; `None`: failures do not count.
+    rule: Option<CooldownConfig>,
+    endpoints: Vec<Arc<Endpoint>>,
+}
+
+#[derive(Debug, Default)]
+struct Endpoint {
+    /// Whether there is anything in `state`.
+    is_noted: AtomicBool,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// In a row.
     failures: u32,
-    /// It is cooling, until then at least.
+    /// It is passed over, until then at least.
     until: Option<Instant>,
+    /// It has asked for that until then.
+    asked_until: Option<Instant>,
+    /// For how long it is passed over.
+    length: Duration,
     /// The trial that is under way.
     trial: Option<u64>,
     trials: u64,
 }
 
+impl State {
+    /// Nothing is known any more, but how many trials there were.
+    fn forget(&mut self) {
+        *self = Self {
+            trials: self.trials,
+            ..Self::default()
+        };
+    }
+}
+
 impl Cooldown {
-    /// So many endpoints, of which nothing is known.
+    /// So many endpoints, of which nothing is known. `rule` says when failures have it passed
+    /// over; `None`: never.
     #[must_use]
-    pub fn new(max_fails: NonZeroU32, length: Duration, endpoints: usize) -> Self {
+    pub fn new(rule: Option<CooldownConfig>, endpoints: usize) -> Self {
         Self {
-            max_fails,
-            length,
+            rule,
             endpoints: (0..endpoints).map(|_| Arc::default()).collect(),
         }
     }
@@ -51,46 +77,56 @@ impl Cooldown {
     #[must_use]
     pub fn claim(&self, endpoint: usize, now: Instant) -> Option<Claim> {
         let mut claim = self.claim_regardless(endpoint)?;
-        let mut trial = None;
-        let mut state = lock(&claim.state);
-        if let Some(until) = state.until {
-            if now < until || state.trial.is_some() {
-                return None;
+        if claim.endpoint.is_noted.load(Ordering::Relaxed) {
+            let mut state = lock(&claim.endpoint.state);
+            if let Some(until) = state.until {
+                if now < until || state.trial.is_some() {
+                    return None;
+                }
+                state.trials += 1;
+                state.trial = Some(state.trials);
+                let trial = state.trial;
+                drop(state);
+                claim.trial = trial;
             }
-            state.trials += 1;
-            state.trial = Some(state.trials);
-            trial = state.trial;
         }
-        drop(state);
-        claim.trial = trial;
         Some(claim)
     }
 
-    /// The right to ask this endpoint though it is cooling: all are.
+    /// The right to ask this endpoint though it is to be passed over: all are.
     #[must_use]
     pub fn claim_regardless(&self, endpoint: usize) -> Option<Claim> {
         Some(Claim {
-            max_fails: self.max_fails,
-            length: self.length,
-            state: Arc::clone(self.endpoints.get(endpoint)?),
+            rule: self.rule,
+            endpoint: Arc::clone(self.endpoints.get(endpoint)?),
             trial: None,
         })
     }
 
     /// How long this endpoint is still passed over, if a request at this moment would pass it
-    /// over; no time where only its trial is to end. Once the cool-down is over and until a request
+    /// over; no time where only its trial is to end. Once that time is over and until a request
     /// comes to try it, it is not.
     #[must_use]
     pub fn passed_over(&self, endpoint: usize, now: Instant) -> Option<Duration> {
-        let state = lock(self.endpoints.get(endpoint)?);
+        let state = lock(&self.endpoints.get(endpoint)?.state);
         let left = state.until?.saturating_duration_since(now);
         (!left.is_zero() || state.trial.is_some()).then_some(left)
     }
 
-    /// How long a cool-down is.
+    /// How long it is until the first endpoint may be asked again, if all are passed over now
+    /// and at least one of them has asked for it.
     #[must_use]
-    pub fn length(&self) -> Duration {
-        self.length
+    pub fn shortest_wait(&self, now: Instant) -> Option<Duration> {
+        let mut has_asked = false;
+        let mut shortest = None;
+        for endpoint in &self.endpoints {
+            let state = lock(&endpoint.state);
+            let until = state.until.filter(|until| now < *until)?;
+            has_asked |= state.asked_until.is_some_and(|until| now < until);
+            let wait = until.duration_since(now);
+            shortest = Some(shortest.map_or(wait, |other: Duration| other.min(wait)));
+        }
+        shortest.filter(|_| has_asked)
     }
 }
 
@@ -99,52 +135,106 @@ impl Cooldown {
 #[derive(Debug)]
 #[must_use = "dropping it gives the right back"]
 pub struct Claim {
-    max_fails: NonZeroU32,
-    length: Duration,
-    state: Arc<Mutex<State>>,
+    rule: Option<CooldownConfig>,
+    endpoint: Arc<Endpoint>,
     trial: Option<u64>,
 }
 
+/// Why an endpoint is passed over from now on, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassedOver {
+    /// It has failed so many times in a row.
+    Failed(u32, Duration),
+    /// It has asked for it.
+    Asked(Duration),
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Failed(_, length) | Self::Asked(length)) = *self;
+        write!(f, "passed over for {}", GoDuration::from(length))?;
+        match self {
+            Self::Failed(1, _) => f.write_str(" after a failure"),
+            Self::Failed(failures, _) => write!(f, " after {failures} failures in a row"),
+            Self::Asked(_) => f.write_str(" (Retry-After)"),
+        }
+    }
+}
+
 impl Claim {
-    /// It gave a usable answer. True if it was cooling until now.
+    /// It gave a usable answer. True if it was passed over until now.
     #[must_use]
     pub fn succeeded(self) -> bool {
-        let mut state = lock(&self.state);
-        state.failures = 0;
-        state.trial = None;
-        state.until.take().is_some()
+        if !self.endpoint.is_noted.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut state = lock(&self.endpoint.state);
+        let was_passed_over = state.until.is_some();
+        state.forget();
+        self.endpoint.is_noted.store(false, Ordering::Relaxed);
+        was_passed_over
     }
 
     /// Its trial has been given up for another endpoint's answer, though it had had the time
-    /// that answers usually take: it goes on cooling. It is no failure all the same.
+    /// that answers usually take: it goes on being passed over. It is no failure all the same.
     pub fn overtaken(self, now: Instant) {
-        let mut state = lock(&self.state);
-        if self.trial.is_some() && state.trial == self.trial && state.until.is_some() {
-            state.until = Some(now + self.length);
+        let mut state = lock(&self.endpoint.state);
+        if self.is_trial_of(&state) && state.until.is_some() {
+            state.until = Some(now + state.length);
         }
     }
 
-    /// It gave none. The number of failures in a row, if it is cooling from now on.
+    /// It gave none, and asked to be left alone for `retry_after`; zero: it did not ask. Whether
+    /// it is passed over from now on.
     #[must_use]
-    pub fn failed(self, now: Instant) -> Option<u32> {
-        let mut state = lock(&self.state);
-        state.failures = state.failures.saturating_add(1);
-        let begins = match state.until {
-            None => state.failures >= self.max_fails.get(),
-            Some(_) => self.trial.is_some() && state.trial == self.trial,
-        };
-        if !begins {
+    pub fn failed(self, now: Instant, retry_after: Duration) -> Option<PassedOver> {
+        if self.rule.is_none() && retry_after.is_zero() && self.trial.is_none() {
             return None;
         }
-        state.until = Some(now + self.length);
-        Some(state.failures)
+        let mut state = lock(&self.endpoint.state);
+        self.endpoint.is_noted.store(true, Ordering::Relaxed);
+        state.failures = state.failures.saturating_add(1);
+        let is_trial = self.is_trial_of(&state);
+        let may_cool = is_trial || state.until.is_none();
+        let cooldown = self
+            .rule
+            .filter(|rule| may_cool && state.failures >= rule.max_fails.get());
+        let cooldown = cooldown.map_or(Duration::ZERO, |rule| rule.length);
+        let length = cooldown.max(retry_after);
+        if length.is_zero() {
+            if is_trial {
+                // Nothing says for how long.
+                state.until = None;
+                state.trial = None;
+            }
+            return None;
+        }
+        if !retry_after.is_zero() {
+            state.asked_until = state.asked_until.max(Some(now + retry_after));
+        }
+        let was_passed_over = state.until.is_some_and(|until| now < until);
+        if state.until < Some(now + length) {
+            state.until = Some(now + length);
+            state.length = length;
+        }
+        if was_passed_over && cooldown.is_zero() {
+            None
+        } else if retry_after >= cooldown {
+            Some(PassedOver::Asked(length))
+        } else {
+            Some(PassedOver::Failed(state.failures, length))
+        }
+    }
+
+    fn is_trial_of(&self, state: &State) -> bool {
+        self.trial.is_some() && state.trial == self.trial
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.trial.is_some() {
-            let mut state = lock(&self.state);
+            let mut state = lock(&self.endpoint.state);
             if state.trial == self.trial {
                 state.trial = None;
             }
@@ -158,12 +248,40 @@ mod tests {
 
     const COOLDOWN: Duration = Duration::from_secs(5);
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     fn cooldown(max_fails: u32) -> Cooldown {
-        Cooldown::new(max_fails.try_into().unwrap(), COOLDOWN, 2)
+        let rule = CooldownConfig {
+            max_fails: max_fails.try_into().unwrap(),
+            length: COOLDOWN,
+        };
+        Cooldown::new(Some(rule), 2)
+    }
+
+    fn without_a_rule() -> Cooldown {
+        Cooldown::new(None, 2)
     }
 
     fn fail(cooldown: &Cooldown, now: Instant) -> Option<u32> {
-        cooldown.claim(0, now).unwrap().failed(now)
+        failed(cooldown.claim(0, now).unwrap(), now)
+    }
+
+    /// The failures in a row after which it is passed over from now on.
+    fn failed(claim: Claim, now: Instant) -> Option<u32> {
+        match claim.failed(now, Duration::ZERO)? {
+            PassedOver::Failed(failures, COOLDOWN) => Some(failures),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// It asks for so long; whether that is news.
+    fn ask(cooldown: &Cooldown, endpoint: usize, now: Instant, span: Duration) -> bool {
+        let claim = cooldown.claim_regardless(endpoint).unwrap();
+        match claim.failed(now, span) {
+            None => false,
+            Some(PassedOver::Asked(length)) => length == span,
+            Some(other) => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -198,7 +316,7 @@ mod tests {
         }
         // It fails, later on: the cool-down begins then.
         let later = now + COOLDOWN;
-        assert_eq!(trial.failed(later), Some(2));
+        assert_eq!(failed(trial, later), Some(2));
         assert!(cooldown.claim(0, later + COOLDOWN / 2).is_none());
         let trial = cooldown.claim(0, later + COOLDOWN).unwrap();
         assert!(trial.succeeded());
@@ -256,12 +374,12 @@ mod tests {
         assert_eq!(fail(&cooldown, begin), Some(1));
         let late = begin + COOLDOWN / 2;
         let regardless = cooldown.claim_regardless(0).unwrap();
-        assert_eq!(regardless.failed(late), None);
+        assert_eq!(failed(regardless, late), None);
         let now = begin + COOLDOWN;
         let trial = cooldown.claim(0, now).unwrap();
-        assert_eq!(cooldown.claim_regardless(0).unwrap().failed(now), None);
+        assert_eq!(failed(cooldown.claim_regardless(0).unwrap(), now), None);
         assert!(cooldown.claim(0, now).is_none());
-        assert_eq!(trial.failed(now), Some(4));
+        assert_eq!(failed(trial, now), Some(4));
         // But a usable answer is one.
         assert!(cooldown.claim_regardless(0).unwrap().succeeded());
         assert!(cooldown.claim(0, now).is_some());
@@ -275,8 +393,109 @@ mod tests {
         let now = begin + COOLDOWN;
         let trial = cooldown.claim(0, now).unwrap();
         assert!(cooldown.claim_regardless(0).unwrap().succeeded());
-        assert_eq!(trial.failed(now), None);
+        assert_eq!(failed(trial, now), None);
         assert_eq!(fail(&cooldown, now), Some(2));
+    }
+
+    #[test]
+    fn an_endpoint_that_asks_for_some_time_gets_it_and_one_request_tries_then() {
+        for cooldown in [without_a_rule(), cooldown(9)] {
+            let now = Instant::now();
+            assert!(ask(&cooldown, 0, now, 2 * SECOND));
+            assert!(cooldown.claim(0, now + SECOND).is_none());
+            assert!(cooldown.claim(1, now).is_some());
+            let later = now + 2 * SECOND;
+            let trial = cooldown.claim(0, later).unwrap();
+            assert!(cooldown.claim(0, later).is_none());
+            assert_eq!(trial.failed(later, SECOND), Some(PassedOver::Asked(SECOND)));
+            assert!(cooldown.claim(0, later).is_none());
+            assert!(cooldown.claim(0, later + SECOND).unwrap().succeeded());
+            // It is as if nothing had been.
+            assert!(!cooldown.claim(0, later).unwrap().succeeded());
+            let claims = [0, 0].map(|endpoint| cooldown.claim(endpoint, later));
+            assert!(claims.iter().all(Option::is_some));
+        }
+    }
+
+    #[test]
+    fn the_time_is_the_longest_that_was_asked_for_and_is_news_once() {
+        let (cooldown, now) = (without_a_rule(), Instant::now());
+        assert!(ask(&cooldown, 0, now, 3 * SECOND));
+        assert!(!ask(&cooldown, 0, now + SECOND, SECOND));
+        let just_before = 3 * SECOND.saturating_sub(Duration::from_nanos(1));
+        assert!(cooldown.claim(0, now + just_before).is_none());
+        assert!(!ask(&cooldown, 0, now + just_before, 3 * SECOND));
+        assert!(cooldown.claim(0, now + 5 * SECOND).is_none());
+        assert!(cooldown.claim(0, now + 6 * SECOND).is_some());
+    }
+
+    #[test]
+    fn the_longer_one_of_cool_down_and_retry_after_counts() {
+        for (retry_after, wanted) in [
+            (SECOND, PassedOver::Failed(1, COOLDOWN)),
+            (COOLDOWN * 2, PassedOver::Asked(COOLDOWN * 2)),
+        ] {
+            let (cooldown, now) = (cooldown(1), Instant::now());
+            let claim = cooldown.claim(0, now).unwrap();
+            assert_eq!(claim.failed(now, retry_after), Some(wanted));
+        }
+        // What it has earned by failures is not made shorter.
+        let (cooldown, now) = (cooldown(1), Instant::now());
+        assert_eq!(fail(&cooldown, now), Some(1));
+        assert!(!ask(&cooldown, 0, now, SECOND));
+        assert!(cooldown.claim(0, now + COOLDOWN / 2).is_none());
+        assert!(cooldown.claim(0, now + COOLDOWN).is_some());
+    }
+
+    #[test]
+    fn what_was_asked_for_is_one_failure_of_those_in_a_row() {
+        let (cooldown, now) = (cooldown(3), Instant::now());
+        assert!(ask(&cooldown, 0, now, SECOND));
+        let now = now + SECOND;
+        let trial = cooldown.claim(0, now).unwrap();
+        assert_eq!(failed(trial, now), None);
+        let claims = [0, 0].map(|endpoint| cooldown.claim(endpoint, now));
+        assert!(claims.iter().all(Option::is_some));
+        assert_eq!(fail(&cooldown, now), Some(3));
+    }
+
+    #[test]
+    fn without_a_rule_failures_do_not_count_and_a_failed_trial_ends_it() {
+        let (cooldown, now) = (without_a_rule(), Instant::now());
+        for _ in 0..100 {
+            assert_eq!(fail(&cooldown, now), None);
+        }
+        assert!(ask(&cooldown, 0, now, SECOND));
+        let trial = cooldown.claim(0, now + SECOND).unwrap();
+        assert_eq!(failed(trial, now + SECOND), None);
+        let claims = [0, 0].map(|endpoint| cooldown.claim(endpoint, now + SECOND));
+        assert!(claims.iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn the_shortest_wait_is_known_while_all_are_passed_over_and_one_has_asked() {
+        let (asked, now) = (without_a_rule(), Instant::now());
+        assert!(ask(&asked, 0, now, 3 * SECOND));
+        assert_eq!(asked.shortest_wait(now), None);
+        assert!(ask(&asked, 1, now, 2 * SECOND));
+        assert_eq!(asked.shortest_wait(now), Some(2 * SECOND));
+        assert_eq!(asked.shortest_wait(now + SECOND), Some(SECOND));
+        assert_eq!(asked.shortest_wait(now + 2 * SECOND), None);
+        assert!(asked.claim_regardless(0).unwrap().succeeded());
+        assert_eq!(asked.shortest_wait(now), None);
+        // One has asked, the other one has failed.
+        let mixed = cooldown(1);
+        assert_eq!(fail(&mixed, now), Some(1));
+        assert_eq!(mixed.shortest_wait(now), None);
+        assert!(ask(&mixed, 1, now, 9 * SECOND));
+        assert_eq!(mixed.shortest_wait(now), Some(COOLDOWN));
+        // Neither has asked.
+        let failed = cooldown(1);
+        for endpoint in [0, 1] {
+            let claim = failed.claim(endpoint, now).unwrap();
+            assert!(claim.failed(now, Duration::ZERO).is_some());
+        }
+        assert_eq!(failed.shortest_wait(now), None);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dispatch::policy::{Hedging, OnExhausted, Order, RoundsConfig};
+    use crate::dispatch::policy::Hedging;
     use crate::upstream::failure::ConnectFault;
 
     fn dispatcher(after: HedgeAfter) -> Dispatcher {
@@ -129,13 +129,7 @@ mod tests {
             terminal: "200".parse().unwrap(),
             per_try_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(1),
-            order: Order::Listed,
-            cooldown: None,
-            max_tries: None,
-            rounds: RoundsConfig::default(),
-            idempotent_only: false,
-            commit_after: 0,
-            on_exhausted: OnExhausted::Status500,
+            ..Policy::default()
         };
         let threads = ThreadPool::new("attempt", 8, Duration::from_secs(1));
         Dispatcher::new(Vec::new(), policy, threads, Arc::default())

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::cooldown::Cooldown;
 use super::order::Ranking;
 use super::patience::Patience;
-use super::policy::{CooldownConfig, Policy};
+use super::policy::Policy;
 use crate::upstream::endpoint::Endpoint;
 
 /// Endpoints, and what is known of them.
@@ -18,7 +18,7 @@ pub struct EndpointList {
     endpoints: Vec<Arc<Endpoint>>,
     pub(super) ranking: Ranking,
     pub(super) patience: Patience,
-    pub(super) cooldown: Option<Cooldown>,
+    pub(super) cooldown: Cooldown,
 }
 
 /// An endpoint, and whether it is asked.
@@ -35,13 +35,10 @@ pub struct EndpointState {
 impl EndpointList {
     /// Of these endpoints nothing is known yet.
     pub(super) fn new(endpoints: Vec<Endpoint>, policy: &Policy, now: Instant) -> Self {
-        let cooldown = |CooldownConfig { max_fails, length }| {
-            Cooldown::new(max_fails, length, endpoints.len())
-        };
         Self {
             ranking: Ranking::new(policy.order, endpoints.len()),
             patience: Patience::new(endpoints.len(), now),
-            cooldown: policy.cooldown.map(cooldown),
+            cooldown: Cooldown::new(policy.cooldown, endpoints.len()),
             endpoints: endpoints.into_iter().map(Arc::new).collect(),
         }
     }
@@ -58,12 +55,11 @@ impl EndpointList {
 
     /// How the endpoints do, in the order of their numbers.
     pub fn states(&self, now: Instant) -> impl Iterator<Item = EndpointState> {
-        let cooldown = self.cooldown.as_ref();
         let endpoints = self.endpoints.iter().enumerate();
         endpoints.map(move |(number, endpoint)| EndpointState {
             number,
             endpoint: Arc::clone(endpoint),
-            passed_over: cooldown.and_then(|cooldown| cooldown.passed_over(number, now)),
+            passed_over: self.cooldown.passed_over(number, now),
         })
     }
 

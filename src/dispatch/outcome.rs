@@ -1,6 +1,7 @@
 //! What a request has come to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::trail::Trail;
 use crate::upstream::endpoint::Endpoint;
@@ -12,6 +13,9 @@ pub struct Dispatched {
     pub answer: Option<Winner>,
     /// What became of the other attempts.
     pub trail: Trail,
+    /// There is no answer and all endpoints are passed over, at least one because it asks for
+    /// it: how long it is until the first of them may be asked again.
+    pub retry_after: Option<Duration>,
 }
 
 /// The answer that is relayed, and its endpoint.
@@ -22,13 +26,17 @@ pub struct Winner {
     pub answer: Response,
     /// The attempt was a hedge.
     pub hedged: bool,
-    /// Its status is terminal.
+    /// It is usable.
     pub usable: bool,
+    /// It is not, and is the last choice among those of its status class.
+    pub is_last_choice: bool,
 }
 
 impl Winner {
-    /// Of two answers that are not usable: the one of the lower status class.
+    /// Of two answers that are not usable: the one of the lower status class; of the same class,
+    /// the one that is no last choice.
     pub(super) fn is_better_than(&self, other: &Self) -> bool {
-        self.answer.head.status / 100 < other.answer.head.status / 100
+        let rank = |winner: &Self| (winner.answer.head.status / 100, winner.is_last_choice);
+        rank(self) < rank(other)
     }
 }

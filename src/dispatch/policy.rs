@@ -12,18 +12,22 @@ pub struct Policy {
     pub mode: Mode,
     /// Which status codes make an answer usable.
     pub terminal: StatusSet,
+    /// Which ones have been taken out of that set.
+    pub not_terminal: StatusSet,
     /// One attempt until its answer's head, or the whole of a short answer.
     pub per_try_timeout: Duration,
     /// All attempts of a request until then.
     pub request_timeout: Duration,
     /// In which order.
     pub order: Order,
-    /// When an endpoint is passed over.
+    /// When an endpoint is passed over for its failures.
     pub cooldown: Option<CooldownConfig>,
     /// The most attempts of a request, hedges included; `None`: no limit.
     pub max_tries: Option<NonZeroU32>,
     /// How often all endpoints are tried.
     pub rounds: RoundsConfig,
+    /// For how long an endpoint is passed over at most because it asks for it; zero: never.
+    pub max_retry_after: Duration,
     /// What must not be sent twice is put to another endpoint only if nothing was sent.
     pub idempotent_only: bool,
     /// Answers of known length up to this, in bytes, are read whole before they are taken.

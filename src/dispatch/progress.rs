@@ -12,7 +12,7 @@ use super::outcome::{Dispatched, Winner};
 use super::queue::Queue;
 use super::rounds::Rounds;
 use super::run::{Run, log_failure};
-use super::trail::Trail;
+use super::trail::{Lost, Trail};
 use crate::upstream::failure::{Failure, Timeout};
 
 /// What the dispatching thread does next.
@@ -122,19 +122,31 @@ impl Progress {
         let mark = ended.attempt.mark;
         self.under_way.retain(|other| *other != mark);
         if let Some(failure) = &ended.failure {
-            log_failure(&run.request, &ended.attempt.endpoint, failure);
+            log_failure(
+                &run.request,
+                &ended.attempt.endpoint,
+                failure,
+                ended.retry_after,
+            );
         }
         run.report(&mut ended);
         let answer = ended.answer.map(|answer| Winner {
+            usable: ended.failure.is_none(),
+            is_last_choice: !ended.retry_after.is_zero()
+                || run.policy().not_terminal.contains(answer.head.status),
             endpoint: ended.attempt.endpoint,
             answer,
             hedged: mark.hedged,
-            usable: ended.failure.is_none(),
         });
         let Some(failure) = ended.failure else {
             for loser in mem::take(&mut self.under_way) {
-                let after = loser.started.elapsed();
-                self.trail.add(loser, Failure::Cancelled, after, true);
+                self.trail.add(Lost {
+                    mark: loser,
+                    failure: Failure::Cancelled,
+                    retry_after: Duration::ZERO,
+                    after: loser.started.elapsed(),
+                    sent: true,
+                });
             }
             self.won = true;
             self.winner = answer;
@@ -144,7 +156,13 @@ impl Progress {
         if failure == Failure::Cancelled || (run.once && ended.sent) {
             self.queue.close();
         }
-        self.trail.add(mark, failure, ended.after, ended.sent);
+        self.trail.add(Lost {
+            mark,
+            failure,
+            retry_after: ended.retry_after,
+            after: ended.after,
+            sent: ended.sent,
+        });
         if let Some(answer) = answer
             && self
                 .best
@@ -176,12 +194,16 @@ impl Progress {
             return None;
         }
         let best = self.best.take();
+        let best = || best.filter(|_| !run.cancellation.is_cancelled());
+        let answer = self.winner.take().or_else(best);
+        let retry_after = match &answer {
+            Some(_) => None,
+            None => run.list.cooldown.shortest_wait(Instant::now()),
+        };
         Some(Dispatched {
-            answer: self
-                .winner
-                .take()
-                .or_else(|| best.filter(|_| !run.cancellation.is_cancelled())),
+            answer,
             trail: mem::take(&mut self.trail),
+            retry_after,
         })
     }
 
@@ -192,9 +214,15 @@ impl Progress {
         };
         if attempt.mark.started >= run.deadline {
             let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
-            log_failure(&run.request, &attempt.endpoint, &timeout);
+            log_failure(&run.request, &attempt.endpoint, &timeout, Duration::ZERO);
             count_failure(&attempt.endpoint, &timeout);
-            self.trail.add(attempt.mark, timeout, Duration::ZERO, true);
+            self.trail.add(Lost {
+                mark: attempt.mark,
+                failure: timeout,
+                retry_after: Duration::ZERO,
+                after: Duration::ZERO,
+                sent: true,
+            });
             self.queue.close();
             return false;
         }

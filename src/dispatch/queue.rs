@@ -16,7 +16,7 @@ use super::order::Sequence;
 #[derive(Debug)]
 pub(super) struct Queue {
     sequence: Sequence,
-    /// Those of this round that are cooling. They are asked all the same if no other one was.
+    /// Those of this round that are passed over. They are asked all the same if no other one was.
     passed_over: Vec<usize>,
     regardless: std::vec::IntoIter<usize>,
     /// One has been asked in this round.
@@ -65,18 +65,11 @@ impl Queue {
     }
 
     /// The next endpoint, and where its failures are counted.
-    pub(super) fn next(
-        &mut self,
-        cooldown: Option<&Cooldown>,
-        now: Instant,
-    ) -> Option<(usize, Option<Claim>)> {
+    pub(super) fn next(&mut self, cooldown: &Cooldown, now: Instant) -> Option<(usize, Claim)> {
         if self.closed {
             return None;
         }
-        let next = match cooldown {
-            None => (self.sequence.next()?, None),
-            Some(cooldown) => self.next_of(cooldown, now)?,
-        };
+        let next = self.next_of(cooldown, now)?;
         self.is_any_asked = true;
         self.has_begun = true;
         self.tries_left = self.tries_left.saturating_sub(1);
@@ -84,10 +77,10 @@ impl Queue {
         Some(next)
     }
 
-    fn next_of(&mut self, cooldown: &Cooldown, now: Instant) -> Option<(usize, Option<Claim>)> {
+    fn next_of(&mut self, cooldown: &Cooldown, now: Instant) -> Option<(usize, Claim)> {
         for index in self.sequence.by_ref() {
             if let Some(claim) = cooldown.claim(index, now) {
-                return Some((index, Some(claim)));
+                return Some((index, claim));
             }
             self.passed_over.push(index);
         }
@@ -95,7 +88,7 @@ impl Queue {
             self.regardless = std::mem::take(&mut self.passed_over).into_iter();
         }
         let index = self.regardless.next()?;
-        Some((index, cooldown.claim_regardless(index)))
+        Some((index, cooldown.claim_regardless(index)?))
     }
 }
 

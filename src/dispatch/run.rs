@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::info;
 
@@ -12,14 +12,15 @@ use super::dispatcher::Dispatcher;
 use super::endpoint_list::EndpointList;
 use super::policy::Policy;
 use super::queue::Queue;
+use super::trail::Again;
 use crate::http::request::RequestHead;
+use crate::http::response::ResponseHead;
 use crate::logging::RequestName;
 use crate::upstream::control::{AttemptControl, Limit, RequestCancellation};
 use crate::upstream::endpoint::{Attempted, Endpoint, UpstreamRequest};
 use crate::upstream::failure::{Failure, Timeout};
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
-use crate::util::go_duration::GoDuration;
 
 /// A request as its client has sent it. Attempts share it.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl Run {
             return None;
         }
         let now = Instant::now();
-        let (index, claim) = queue.next(self.list.cooldown.as_ref(), now)?;
+        let (index, claim) = queue.next(&self.list.cooldown, now)?;
         let endpoint = self.list.get(index)?;
         let per_try = self.policy().per_try_timeout;
         let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
@@ -101,7 +102,7 @@ impl Run {
             },
             endpoint,
             control,
-            claim,
+            claim: Some(claim),
         })
     }
 
@@ -126,13 +127,11 @@ impl Run {
             }
             Err(failure) => (None, Some(failure)),
         };
-        let endpoint = attempt.mark.endpoint;
-        let measured = match &failure {
-            Some(failure) if has_had_no_time(failure, head_after) => Some(&Failure::Cancelled),
-            failure => failure.as_ref(),
+        let retry_after = match (&answer, &failure) {
+            (Some(answer), Some(_)) => self.retry_after(&answer.head),
+            _ => Duration::ZERO,
         };
-        self.dispatcher
-            .measure(&self.list, endpoint, measured, Instant::now(), head_after);
+        self.measure(attempt.mark, failure.as_ref(), head_after);
         if let Some(whole) = answer.as_mut()
             && (failure.is_none() || policy.keeps_best())
         {
@@ -148,9 +147,31 @@ impl Run {
         Performed {
             answer,
             failure,
+            retry_after,
             sent,
             head: head.map(|status| (status, head_after)),
         }
+    }
+
+    /// For how long the endpoint asks to be left alone with an answer that is not usable, as far
+    /// as that is heeded.
+    fn retry_after(&self, head: &ResponseHead) -> Duration {
+        let most = self.policy().max_retry_after;
+        if most.is_zero() {
+            return most;
+        }
+        let asked = head.retry_after(SystemTime::now());
+        asked.unwrap_or_default().min(most)
+    }
+
+    /// Takes down how long the head of an answer has taken, or how long none has come.
+    fn measure(&self, mark: Mark, failure: Option<&Failure>, after: Duration) {
+        let measured = match failure {
+            Some(failure) if has_had_no_time(failure, after) => Some(&Failure::Cancelled),
+            failure => failure,
+        };
+        self.dispatcher
+            .measure(&self.list, mark.endpoint, measured, Instant::now(), after);
     }
 
     /// Counts the failure, or the success. A cancel is neither; nor is it the endpoint's
@@ -171,19 +192,11 @@ impl Run {
             Some(Failure::Cancelled | Failure::Internal(_)) => drop(claim),
             Some(failure) if has_had_no_time(failure, ended.after) => drop(claim),
             Some(_) => {
-                if let Some(failures) = claim.failed(Instant::now())
-                    && let Some(cooldown) = &self.list.cooldown
-                {
+                if let Some(passed_over) = claim.failed(Instant::now(), ended.retry_after) {
                     endpoint.counters.ejections.add();
-                    let failures = match failures {
-                        1 => "a failure".to_owned(),
-                        _ => format!("{failures} failures in a row"),
-                    };
                     info!(
-                        "endpoint {}: {}: passed over for {} after {failures}",
-                        endpoint.index,
-                        endpoint.url,
-                        GoDuration::from(cooldown.length())
+                        "endpoint {}: {}: {passed_over}",
+                        endpoint.index, endpoint.url
                     );
                 }
             }
@@ -207,12 +220,18 @@ fn has_had_no_time(failure: &Failure, after: Duration) -> bool {
 
 /// Writes down why an attempt gave no usable answer. A cancel is not the endpoint's
 /// failure.
-pub(super) fn log_failure(request: &Request, endpoint: &Endpoint, failure: &Failure) {
+pub(super) fn log_failure(
+    request: &Request,
+    endpoint: &Endpoint,
+    failure: &Failure,
+    retry_after: Duration,
+) {
     if *failure == Failure::Cancelled {
         return;
     }
     let Endpoint { index, url, .. } = endpoint;
+    let again = Again(retry_after);
     request
         .name()
-        .log(format_args!("endpoint {index}: {url}: {failure}"));
+        .log(format_args!("endpoint {index}: {url}: {failure}{again}"));
 }

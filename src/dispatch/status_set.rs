@@ -1,4 +1,5 @@
-//! A set of statuses, as `-terminal-responses` writes it: classes and ranges.
+//! A set of statuses, as `-terminal-responses` writes it (classes and ranges) or as
+//! `-not-terminal` does (statuses and ranges).
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,6 +28,41 @@ impl StatusSet {
             .unwrap_or(false)
     }
 
+    /// Reads statuses and ranges: `429,500-599`. Unlike in a set of classes, 500 is only 500.
+    ///
+    /// # Errors
+    /// A part that is neither.
+    pub fn of_statuses(text: &str) -> Result<Self, StatusSetError> {
+        Self::of_parts(text, Syntax::Statuses)
+    }
+
+    fn of_parts(text: &str, syntax: Syntax) -> Result<Self, StatusSetError> {
+        let mut set = Self::default();
+        for part in text.split(',').map(str::trim) {
+            let (first, last) = syntax.read(part).map_err(|kind| StatusSetError {
+                part: part.to_owned(),
+                whole: text.to_owned(),
+                syntax,
+                kind,
+            })?;
+            set.add(first, last);
+        }
+        Ok(set)
+    }
+
+    /// Takes the members of another set out.
+    pub fn remove(&mut self, other: &Self) {
+        for (member, taken) in self.0.iter_mut().zip(other.0) {
+            *member &= !taken;
+        }
+    }
+
+    /// Whether there are no members.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.0.contains(&true)
+    }
+
     /// Both ends belong to it and are within 100 to 599.
     fn add(&mut self, first: u16, last: u16) {
         for status in first..=last {
@@ -49,7 +85,17 @@ impl fmt::Debug for StatusSet {
 pub struct StatusSetError {
     part: String,
     whole: String,
+    syntax: Syntax,
     kind: StatusSetErrorKind,
+}
+
+/// What a number alone means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Syntax {
+    /// A class: a round hundred.
+    Classes,
+    /// A status.
+    Statuses,
 }
 
 /// What exactly is wrong with a part of a set of statuses.
@@ -72,23 +118,38 @@ pub enum StatusSetErrorKind {
 impl fmt::Display for StatusSetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use StatusSetErrorKind as Kind;
-        let Self { part, whole, kind } = self;
+        let Self {
+            part,
+            whole,
+            syntax,
+            kind,
+        } = self;
         write!(f, "part {:?} of {:?} ", masked(part), masked(whole))?;
-        match kind {
-            Kind::Empty => f.write_str("is empty (write 200 for a class, 404-404 for a range)"),
-            Kind::NotANumber if part.contains('-') => {
+        match (kind, syntax) {
+            (Kind::Empty, Syntax::Classes) => {
+                f.write_str("is empty (write 200 for a class, 404-404 for a range)")
+            }
+            (Kind::Empty, Syntax::Statuses) => {
+                f.write_str("is empty (write 429 for a status, 500-599 for a range)")
+            }
+            (Kind::NotANumber, _) if part.contains('-') => {
                 f.write_str("is not a range of two numbers (a range is written 200-299)")
             }
-            Kind::NotANumber => f.write_str("is not a number"),
-            Kind::NotAHundred => {
+            (Kind::NotANumber, Syntax::Classes) => f.write_str("is not a number"),
+            (Kind::NotANumber, Syntax::Statuses) => {
+                f.write_str("is not a status (write 429 for a status, 500-599 for a range)")
+            }
+            (Kind::NotAHundred, _) => {
                 write!(
                     f,
                     "is not a round hundred (a range is written {part}-{part})"
                 )
             }
-            Kind::NoSuchClass => f.write_str("is not one of 100, 200, 300, 400, 500"),
-            Kind::OutOfBounds => f.write_str("is not within 100-599"),
-            Kind::Reversed => f.write_str("ends before it begins (a range is written 200-299)"),
+            (Kind::NoSuchClass, _) => f.write_str("is not one of 100, 200, 300, 400, 500"),
+            (Kind::OutOfBounds, _) => f.write_str("is not within 100-599"),
+            (Kind::Reversed, _) => {
+                f.write_str("ends before it begins (a range is written 200-299)")
+            }
         }
     }
 }
@@ -99,39 +160,34 @@ impl FromStr for StatusSet {
     type Err = StatusSetError;
 
     fn from_str(text: &str) -> Result<Self, StatusSetError> {
-        let mut set = Self::default();
-        for part in text.split(',').map(str::trim) {
-            let (first, last) = class_or_range(part).map_err(|kind| StatusSetError {
-                part: part.to_owned(),
-                whole: text.to_owned(),
-                kind,
-            })?;
-            set.add(first, last);
-        }
-        Ok(set)
+        Self::of_parts(text, Syntax::Classes)
     }
 }
 
-/// The first and the last status of one part, both within 100 to 599.
-fn class_or_range(part: &str) -> Result<(u16, u16), StatusSetErrorKind> {
-    use StatusSetErrorKind as Kind;
-    if part.is_empty() {
-        return Err(Kind::Empty);
-    }
-    if let Some((first, last)) = part.split_once('-') {
-        let (first, last) = (number(first)?, number(last)?);
-        if !(100..600).contains(&first) || !(100..600).contains(&last) {
-            return Err(Kind::OutOfBounds);
+impl Syntax {
+    /// The first and the last status of one part, both within 100 to 599.
+    fn read(self, part: &str) -> Result<(u16, u16), StatusSetErrorKind> {
+        use StatusSetErrorKind as Kind;
+        if part.is_empty() {
+            return Err(Kind::Empty);
         }
-        if last < first {
-            return Err(Kind::Reversed);
+        if let Some((first, last)) = part.split_once('-') {
+            let (first, last) = (number(first)?, number(last)?);
+            if !(100..600).contains(&first) || !(100..600).contains(&last) {
+                return Err(Kind::OutOfBounds);
+            }
+            if last < first {
+                return Err(Kind::Reversed);
+            }
+            return Ok((first, last));
         }
-        return Ok((first, last));
-    }
-    match number(part)? {
-        class @ (100 | 200 | 300 | 400 | 500) => Ok((class, class + 99)),
-        100..600 => Err(Kind::NotAHundred),
-        _ => Err(Kind::NoSuchClass),
+        match (number(part)?, self) {
+            (status @ 100..600, Self::Statuses) => Ok((status, status)),
+            (_, Self::Statuses) => Err(Kind::OutOfBounds),
+            (class @ (100 | 200 | 300 | 400 | 500), Self::Classes) => Ok((class, class + 99)),
+            (100..600, Self::Classes) => Err(Kind::NotAHundred),
+            (_, Self::Classes) => Err(Kind::NoSuchClass),
+        }
     }
 }
 
@@ -243,6 +299,62 @@ mod tests {
             ),
         ] {
             assert_eq!(text.parse::<StatusSet>().unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_status_alone_is_only_that_one() {
+        let set = StatusSet::of_statuses("429, 500,403-405").unwrap();
+        for (status, wanted) in [
+            (428, false),
+            (429, true),
+            (430, false),
+            (500, true),
+            (501, false),
+            (402, false),
+            (403, true),
+            (405, true),
+            (406, false),
+        ] {
+            assert_eq!(set.contains(status), wanted, "{status}");
+        }
+        let mut terminal: StatusSet = "400,500".parse().unwrap();
+        terminal.remove(&set);
+        for status in 100..600 {
+            let wanted = status >= 400 && !set.contains(status);
+            assert_eq!(terminal.contains(status), wanted, "{status}");
+        }
+        assert!(!terminal.is_empty() && StatusSet::default().is_empty());
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_set_of_statuses() {
+        for (text, expected) in [
+            (
+                "429,x",
+                "part \"x\" of \"429,x\" is not a status (write 429 for a status, 500-599 for a range)",
+            ),
+            (
+                "4xx",
+                "part \"4xx\" of \"4xx\" is not a status (write 429 for a status, 500-599 for a range)",
+            ),
+            (
+                "429,",
+                "part \"\" of \"429,\" is empty (write 429 for a status, 500-599 for a range)",
+            ),
+            ("99", "part \"99\" of \"99\" is not within 100-599"),
+            ("600", "part \"600\" of \"600\" is not within 100-599"),
+            (
+                "500-",
+                "part \"500-\" of \"500-\" is not a range of two numbers (a range is written 200-299)",
+            ),
+            (
+                "500-499",
+                "part \"500-499\" of \"500-499\" ends before it begins (a range is written 200-299)",
+            ),
+        ] {
+            let error = StatusSet::of_statuses(text).unwrap_err();
+            assert_eq!(error.to_string(), expected);
         }
     }
 }

@@ -17,23 +17,34 @@ pub struct Trail {
     attempts: Vec<Lost>,
 }
 
+/// An attempt that did not win.
 #[derive(Debug)]
-struct Lost {
-    mark: Mark,
-    failure: Failure,
-    after: Duration,
+pub(super) struct Lost {
+    pub(super) mark: Mark,
+    pub(super) failure: Failure,
+    /// For how long the endpoint has asked to be left alone; zero: it has not.
+    pub(super) retry_after: Duration,
+    /// How long it has taken.
+    pub(super) after: Duration,
     /// The endpoint was sent a part of the request.
-    sent: bool,
+    pub(super) sent: bool,
+}
+
+/// Stands behind a failure: for how long the endpoint has asked to be left alone, if it has.
+pub(super) struct Again(pub(super) Duration);
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() {
+            return Ok(());
+        }
+        write!(f, ", again in {}", GoDuration::from(self.0))
+    }
 }
 
 impl Trail {
-    pub(super) fn add(&mut self, mark: Mark, failure: Failure, after: Duration, sent: bool) {
-        self.attempts.push(Lost {
-            mark,
-            failure,
-            after,
-            sent,
-        });
+    pub(super) fn add(&mut self, lost: Lost) {
+        self.attempts.push(lost);
     }
 
     /// Whether an attempt was under way when another one won.
@@ -112,7 +123,8 @@ impl fmt::Display for Lost {
         let after = GoDuration::from(rounded(self.after));
         match &self.failure {
             Failure::Status(_) | Failure::Broken(_) | Failure::Cancelled => {
-                write!(f, "{} after {after}", self.failure)
+                let again = Again(self.retry_after);
+                write!(f, "{}{again} after {after}", self.failure)
             }
             // Which of the time-outs, and the flag, are in the line of the endpoint.
             Failure::Timeout(_) => write!(f, "timed out after {after}"),
@@ -152,7 +164,13 @@ mod tests {
             };
             let connecting = matches!(failure, Failure::Timeout(Timeout::Connect(_)));
             let after = Duration::from_micros(4_321);
-            trail.add(mark, failure.clone(), after, !connecting);
+            trail.add(Lost {
+                mark,
+                failure: failure.clone(),
+                retry_after: Duration::ZERO,
+                after,
+                sent: !connecting,
+            });
         }
         trail
     }
@@ -216,6 +234,16 @@ mod tests {
         assert!(shown(MOST_SHOWN).ends_with(", 23: connection refused"));
         assert!(shown(MOST_SHOWN + 7).ends_with(", 23: connection refused, and 7 more"));
         assert!(shown(100_000).len() < 1_000);
+    }
+
+    #[test]
+    fn what_an_endpoint_asks_for_stands_behind_its_failure() {
+        let mut trail = trail(&[(Failure::Status(429), false), (Failure::Status(500), false)]);
+        trail.attempts[0].retry_after = Duration::from_secs(30);
+        assert_eq!(
+            trail.to_string(),
+            "0: status 429, again in 30s after 4ms, 1: status 500 after 4ms"
+        );
     }
 
     #[test]

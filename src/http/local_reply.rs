@@ -3,9 +3,10 @@
 //! Each is one line of plain text with its length, `Date` and `Proxy-Status` (RFC 9209).
 
 use std::io::Write as _;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::request::{Persistence, Rejection};
+use super::response::whole_seconds;
 use super::via::PSEUDONYM;
 
 /// The name of the header.
@@ -73,29 +74,40 @@ pub fn rejected(rejection: &Rejection, now: SystemTime) -> Vec<u8> {
         content: format!("{}\n", rejection.reason).as_bytes(),
         persistence: Persistence::Close,
         is_head: rejection.is_head,
-        extra: &lines(status, &proxy_status(status)),
+        extra: &lines(status, &proxy_status(status), None),
     }
     .to_bytes(now)
 }
 
-/// The answer if no endpoint has a usable one. `proxy_status`: why.
-#[must_use]
-pub fn exhausted(
-    status: u16,
-    persistence: Persistence,
-    is_head: bool,
-    proxy_status: &str,
-    now: SystemTime,
-) -> Vec<u8> {
-    Reply {
-        status,
-        content_type: PLAIN_TEXT,
-        content: b"endpoints failed to return a valid answer\n",
-        persistence,
-        is_head,
-        extra: &lines(status, proxy_status),
+/// The answer if no endpoint has a usable one.
+#[derive(Clone, Copy, Debug)]
+pub struct Exhausted<'a> {
+    /// Status code.
+    pub status: u16,
+    /// What becomes of the connection.
+    pub persistence: Persistence,
+    /// The head alone.
+    pub is_head: bool,
+    /// The value of `Proxy-Status`: why.
+    pub proxy_status: &'a str,
+    /// When it is worth asking again, if that is known.
+    pub retry_after: Option<Duration>,
+}
+
+impl Exhausted<'_> {
+    /// The whole answer.
+    #[must_use]
+    pub fn to_bytes(&self, now: SystemTime) -> Vec<u8> {
+        Reply {
+            status: self.status,
+            content_type: PLAIN_TEXT,
+            content: b"endpoints failed to return a valid answer\n",
+            persistence: self.persistence,
+            is_head: self.is_head,
+            extra: &lines(self.status, self.proxy_status, self.retry_after),
+        }
+        .to_bytes(now)
     }
-    .to_bytes(now)
 }
 
 /// `Proxy-Status` of a request that this proxy rejects with this status code.
@@ -109,15 +121,20 @@ pub fn proxy_status(status: u16) -> String {
     }
 }
 
-/// `Proxy-Status`, and the header lines that belong to a status code.
-fn lines(status: u16, proxy_status: &str) -> String {
-    let standing = match status {
+/// `Proxy-Status`, and the header lines that belong to a status code. `retry_after` is when it is
+/// worth asking again, if that is known.
+fn lines(status: u16, proxy_status: &str, retry_after: Option<Duration>) -> String {
+    let allow = match status {
         // RFC 9110 15.5.6: what is allowed has to be said.
         405 => "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n",
-        503 => "Retry-After: 1\r\n",
         _ => "",
     };
-    format!("{PROXY_STATUS}: {proxy_status}\r\n{standing}")
+    let soon = (status == 503).then_some(Duration::from_secs(1));
+    let retry_after = match retry_after.or(soon) {
+        Some(span) => format!("Retry-After: {}\r\n", whole_seconds(span)),
+        None => String::new(),
+    };
+    format!("{PROXY_STATUS}: {proxy_status}\r\n{allow}{retry_after}")
 }
 
 /// RFC 9110 15, RFC 6585, RFC 5842, as far as they are used here.
@@ -201,14 +218,40 @@ mod tests {
 
     #[test]
     fn the_answer_without_a_usable_one_says_why() {
-        let answer = exhausted(502, Persistence::Stays, false, "p; error=e", now());
-        let answer = lines_of(&answer);
+        let answer = lines_of(&exhausted(502, None));
         assert_eq!(answer[0], "HTTP/1.1 502 Bad Gateway");
         assert_eq!(answer[4], "Proxy-Status: p; error=e");
         assert_eq!(
             answer[5..],
             ["", "endpoints failed to return a valid answer\n"]
         );
+    }
+
+    fn exhausted(status: u16, retry_after: Option<Duration>) -> Vec<u8> {
+        let exhausted = Exhausted {
+            status,
+            persistence: Persistence::Stays,
+            is_head: false,
+            proxy_status: "p; error=e",
+            retry_after,
+        };
+        exhausted.to_bytes(now())
+    }
+
+    #[test]
+    fn retry_after_is_in_whole_seconds_and_none_too_few() {
+        let millis = |millis| Some(Duration::from_millis(millis));
+        for (status, retry_after, wanted) in [
+            (500, millis(30_000), "Retry-After: 30"),
+            (500, millis(29_001), "Retry-After: 30"),
+            (502, millis(1), "Retry-After: 1"),
+            (503, millis(2_500), "Retry-After: 3"),
+            (503, None, "Retry-After: 1"),
+            (504, None, ""),
+        ] {
+            let answer = lines_of(&exhausted(status, retry_after));
+            assert_eq!(answer[5], wanted, "{status} {retry_after:?}");
+        }
     }
 
     #[test]

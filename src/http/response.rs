@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::time::{Duration, SystemTime};
 
 use super::header::{Headers, Line, Span, digits, trim};
 use super::request::Version;
@@ -113,11 +114,32 @@ impl ResponseHead {
         }
     }
 
+    /// How long the sender asks to be left alone (`Retry-After`, RFC 9110 10.2.3), in whole
+    /// seconds: a date is exact to a second, and is not missed. `None`: it does not say so in a
+    /// form that is known.
+    #[must_use]
+    pub fn retry_after(&self, now: SystemTime) -> Option<Duration> {
+        let value = self.headers.get("Retry-After")?;
+        if let Some(seconds) = digits(value) {
+            // What is too large for the type is longer than any limit.
+            return Some(Duration::from_secs(seconds.parse().unwrap_or(u64::MAX)));
+        }
+        let date = std::str::from_utf8(value).ok()?;
+        let at = httpdate::parse_http_date(date).ok()?;
+        let left = at.duration_since(now).unwrap_or_default();
+        Some(Duration::from_secs(whole_seconds(left)))
+    }
+
     /// The endpoint's reason phrase, byte for byte; may be empty.
     #[must_use]
     pub fn reason(&self) -> &[u8] {
         self.reason.in_text(self.headers.text())
     }
+}
+
+/// Rounded up.
+pub(super) fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 
 /// How long a response's body is.
@@ -386,6 +408,37 @@ mod tests {
             let (head, _) = parsed(head.as_bytes());
             assert_eq!(head.is_persistent(), wanted, "{version} {connection}");
         }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_of_any_form() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_400);
+        for (value, wanted) in [
+            ("120", Some(120)),
+            ("0", Some(0)),
+            (" 007\t", Some(7)),
+            ("18446744073709551616", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sunday, 06-Nov-94 08:49:47 GMT", Some(10)),
+            ("Sun Nov  6 08:49:47 1994", Some(10)),
+            ("Sun, 06 Nov 1994 08:49:38 GMT", Some(1)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+            ("Sat, 05 Nov 1994 08:49:37 GMT", Some(0)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("1s", None),
+            ("soon", None),
+            ("\u{e9}", None),
+        ] {
+            let head = format!("HTTP/1.1 503 X\r\nretry-after: {value}\r\n\r\n");
+            let (head, _) = parsed(head.as_bytes());
+            let wanted = wanted.map(Duration::from_secs);
+            assert_eq!(head.retry_after(now), wanted, "{value:?}");
+        }
+        let (head, _) = parsed(b"HTTP/1.1 503 X\r\n\r\n");
+        assert_eq!(head.retry_after(now), None);
     }
 
     #[test]

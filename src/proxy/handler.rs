@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::info;
 
@@ -16,7 +16,7 @@ use crate::downstream::limits::TOO_MANY;
 use crate::downstream::{ClientRequest, Handler, Responder};
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{ForwardRules, response_head};
-use crate::http::local_reply::{self, PROXY_STATUS};
+use crate::http::local_reply::{Exhausted, PROXY_STATUS};
 use crate::http::location::LocationRewrite;
 use crate::http::max_forwards;
 use crate::http::request::{Persistence, Rejection};
@@ -80,10 +80,13 @@ impl Handler for Proxy {
             status: Cell::new(500),
         };
         // Called while the losers end, perhaps on another thread.
-        let answer = move |Dispatched { answer, trail }: Dispatched| match answer {
-            Some(winner) => exchange.relay(winner, &trail, responder),
-            None if exchange.cancellation.is_cancelled() => exchange.give_up(responder),
-            None => exchange.exhausted(&trail, responder),
+        let answer = move |dispatched: Dispatched| {
+            let trail = dispatched.trail;
+            match dispatched.answer {
+                Some(winner) => exchange.relay(winner, &trail, responder),
+                None if exchange.cancellation.is_cancelled() => exchange.give_up(responder),
+                None => exchange.exhausted(&trail, dispatched.retry_after, responder),
+            }
         };
         self.dispatcher.dispatch(&request, &cancellation, answer);
     }
@@ -140,6 +143,7 @@ impl Exchange {
             mut answer,
             hedged,
             usable,
+            ..
         } = winner;
         let status = answer.head.status;
         if self.proxy_status {
@@ -227,17 +231,20 @@ impl Exchange {
         ));
     }
 
-    fn exhausted(&self, trail: &Trail, mut responder: Responder) {
+    fn exhausted(&self, trail: &Trail, retry_after: Option<Duration>, mut responder: Responder) {
         let status = match self.on_exhausted {
             OnExhausted::Status500 => 500,
             OnExhausted::Gateway | OnExhausted::Best => trail.gateway_status(),
         };
         let persistence = responder.persistence();
-        let is_head = self.request.head.is_head();
-        let proxy_status = proxy_status::exhausted(trail, self.proxy_status);
-        let now = SystemTime::now();
-        let reply = local_reply::exhausted(status, persistence, is_head, &proxy_status, now);
-        responder.send(&reply, persistence);
+        let reply = Exhausted {
+            status,
+            persistence,
+            is_head: self.request.head.is_head(),
+            proxy_status: &proxy_status::exhausted(trail, self.proxy_status),
+            retry_after,
+        };
+        responder.send(&reply.to_bytes(SystemTime::now()), persistence);
         self.status.set(status);
         self.metrics.exhausted.add();
         self.request.name().log(format_args!(

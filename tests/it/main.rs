@@ -63,3 +63,4 @@ mod slow_clients;
 mod stopping;
 mod tls;
 mod urls;
+mod usable;

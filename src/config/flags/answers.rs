@@ -1,9 +1,10 @@
 //! Flags: which answers are usable, what is changed in them, and what the client gets when none
 //! is.
 
-use crate::cli::{Flag, Group, Takes, put, values};
+use crate::cli::{Flag, Group, Problem, Takes, put, values};
 use crate::config::options::Options;
 use crate::dispatch::policy::OnExhausted;
+use crate::dispatch::status_set::StatusSet;
 
 pub(super) const GROUP: Group<Options> = Group {
     title: "Answers",
@@ -15,6 +16,20 @@ pub(super) const GROUP: Group<Options> = Group {
             help: "which statuses are usable: a round hundred is its whole class, a range such \
                    as 404-404 or 200-299 is exact",
             set: |options, text| put(&mut options.config.policy.terminal, values::parsed(text)),
+        },
+        Flag {
+            name: "-not-terminal",
+            takes: Takes::List("STATUSES"),
+            default: "",
+            help: "statuses and ranges that are not usable all the same, such as 429,403 or \
+                   500-599; unlike above, 500 is only 500",
+            set: |options, text| {
+                let statuses = match text {
+                    "" => Ok(StatusSet::default()),
+                    _ => StatusSet::of_statuses(text).map_err(Problem::part),
+                };
+                put(&mut options.config.policy.not_terminal, statuses)
+            },
         },
         Flag {
             name: "-commit-after",

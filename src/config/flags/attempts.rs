@@ -70,6 +70,18 @@ pub(super) const GROUP: Group<Options> = Group {
             set: |options, text| put(&mut options.cooldown, values::timeout(text)),
         },
         Flag {
+            name: "-max-retry-after",
+            takes: Takes::Value("DURATION"),
+            default: "60s",
+            help: "an answer that is not usable and has Retry-After passes its endpoint over for \
+                   so long, but for no longer than this; 0: Retry-After is ignored",
+            set: |options, text| {
+                let remedy = "(write 5s, 300ms, 1m30s, or 0 to ignore Retry-After)";
+                let most = values::duration_or_zero(text, remedy);
+                put(&mut options.config.policy.max_retry_after, most)
+            },
+        },
+        Flag {
             name: "-max-tries",
             takes: Takes::Value("NUMBER"),
             default: "0",
