@@ -61,16 +61,16 @@ fn with_64_descriptors_20_clients_lose_no_request() {
                     let (mut served, mut refused) = (0, 0);
                     let mut kept: Option<(Client, Instant)> = None;
                     while served + refused < REQUESTS {
-                        // Half of them keep their connections as long as they are let. One that
-                        // has been idle for a while may be closed to make room.
-                        let may_be_closed = kept
-                            .as_ref()
-                            .is_some_and(|(_, since)| since.elapsed() > Duration::from_millis(80));
-                        let mut client = kept
+                        // Half of them keep their connections as long as they are let.
+                        let (mut client, since) = kept
                             .take()
-                            .map_or_else(|| Client::connect(address), |(client, _)| client);
+                            .unwrap_or_else(|| (Client::connect(address), Instant::now()));
                         let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n");
                         let sent = client.try_send(request);
+                        // One that has waited for a request for a while may be closed to make
+                        // room. Only now is it known how long that was: this thread may have
+                        // waited for a processor.
+                        let may_be_closed = since.elapsed() > Duration::from_millis(80);
                         let answer = match client.try_response_to("GET") {
                             Ok(answer) => answer,
                             Err(_) if may_be_closed => continue,

@@ -593,7 +593,9 @@ fn empty_lines_in_front_of_a_request_line_are_ignored() {
 fn each_byte_may_be_read_on_its_own() {
     let backend = Backend::always(status(200).body("served"));
     let proxy = Proxy::serial(&[&backend])
-        .flag("-header-timeout", "1m")
+        // A look at whether a byte has been read takes long on a busy machine.
+        .flag("-header-timeout", "1h")
+        .flag("-client-timeout", "1h")
         .start();
     let mut client = proxy.client();
     let post = "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
