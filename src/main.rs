@@ -108,7 +108,7 @@ fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     // A connection to each endpoint, in use or idle, and a file for the body.
     let monitored = config.monitor.as_ref();
     let of_monitor = monitored.map_or(0, |_| descriptors::of_server(&monitor::LIMITS));
-    let limits = descriptors::fit(config.limits, config.endpoints.len() + 1, of_monitor);
+    let limits = descriptors::fit(config.limits, config.endpoints.len() + 1, of_monitor)?;
     check_storage();
     return_large_pieces();
     let stop_signals = handle_signals(logging)

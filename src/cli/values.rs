@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::util::go_duration::GoDuration;
+use crate::util::go_duration::{DurationError, GoDuration};
 
 /// What is wrong with the value of a flag, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,14 +43,18 @@ pub fn boolean(text: &str) -> Result<bool, Problem> {
     }
 }
 
-/// A duration as Go writes it, of either sign.
-pub fn duration(text: &str) -> Result<GoDuration, Problem> {
-    text.parse().map_err(Problem::whole)
+/// How a duration is written.
+const DURATION: &str = "(write 5s, 300ms, 1m30s, 1.5h, 100us)";
+
+/// A duration as Go writes it, of either sign. `remedy` says how one is written.
+fn duration(text: &str, remedy: &str) -> Result<GoDuration, Problem> {
+    let duration = text.parse();
+    duration.map_err(|error: DurationError| Problem::whole(format!("{error} {remedy}")))
 }
 
 /// A duration; `None` if it is zero or negative.
 pub fn positive_duration(text: &str) -> Result<Option<Duration>, Problem> {
-    Ok(duration(text)?.positive())
+    Ok(duration(text, DURATION)?.positive())
 }
 
 /// A limit on time: more than zero.
@@ -61,7 +65,7 @@ pub fn timeout(text: &str) -> Result<Duration, Problem> {
 
 /// A duration from zero upwards. `remedy` says how one is written and what zero means.
 pub fn duration_or_zero(text: &str, remedy: &str) -> Result<Duration, Problem> {
-    let span = duration(text)?;
+    let span = duration(text, remedy)?;
     match span.positive() {
         Some(span) => Ok(span),
         None if span == GoDuration::from_nanos(0) => Ok(Duration::ZERO),
@@ -169,7 +173,8 @@ mod tests {
         let expected = "is a duration without a unit (write 5s, 300ms, 1m30s, 1.5h, 100us)";
         assert_eq!(positive_duration("5"), Err(whole(expected)));
         assert_eq!(timeout("5"), Err(whole(expected)));
-        assert_eq!(duration_or_zero("5", ""), Err(whole(expected)));
+        let expected = "is a duration without a unit (write 1s)";
+        assert_eq!(duration_or_zero("5", "(write 1s)"), Err(whole(expected)));
     }
 
     #[test]

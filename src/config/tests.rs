@@ -401,7 +401,7 @@ fn a_bad_boolean_or_duration_is_reported_with_its_flag_and_the_remedy() {
         ),
         (
             "-per=3000000h",
-            "-per-try-timeout: \"3000000h\" is too long for a duration (292 years at most)",
+            "-per-try-timeout: \"3000000h\" is more than 292 years (write 5s, 300ms, 1m30s, 1.5h, 100us)",
         ),
     ] {
         assert_eq!(message(&["-e=http://a", word]), expected);
@@ -441,7 +441,7 @@ fn a_bad_number_or_name_is_reported_with_its_flag_and_the_remedy() {
         ),
         (
             "-hedge-a=95",
-            "-hedge-after: \"95\" is a duration without a unit (write 5s, 300ms, 1m30s, 1.5h, 100us)",
+            "-hedge-after: \"95\" is a duration without a unit (write 50ms, p95, or 0 for no hedging)",
         ),
         (
             "-hedge-a=-1s",

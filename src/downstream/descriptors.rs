@@ -16,30 +16,38 @@ const FD_RESERVE: usize = 16;
 ///
 /// `per_request`: how many descriptors a request takes beside its client's. `others`: how many are
 /// needed for something else.
-#[must_use]
-pub fn fit(limits: Limits, per_request: usize, others: usize) -> Limits {
+///
+/// # Errors
+/// There are not enough for a single connection, in words for the user.
+pub fn fit(limits: Limits, per_request: usize, others: usize) -> Result<Limits, String> {
     let mut nofile = getrlimit(Resource::Nofile);
     nofile.current = nofile.maximum;
     // Where it is not allowed, the limit stays as it is.
     let _ = setrlimit(Resource::Nofile, nofile);
     let Some(descriptors) = getrlimit(Resource::Nofile).current else {
-        return limits;
+        return Ok(limits);
     };
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let wanted = limits.max_connections;
     let needed = needed(wanted, per_request).saturating_add(others);
     if needed <= descriptors {
-        return limits;
+        return Ok(limits);
     }
     let max_connections = connections_for(descriptors.saturating_sub(others), per_request);
+    if max_connections == 0 {
+        let least = self::needed(1, per_request).saturating_add(others);
+        return Err(format!(
+            "cannot start: {least} descriptors are the least, and there are {descriptors} (ulimit -n)"
+        ));
+    }
     warn!(
         "-max-connections {wanted} needs {needed} descriptors, but there are only {descriptors} \
          (ulimit -n): -max-connections {max_connections} is in force"
     );
-    Limits {
+    Ok(Limits {
         max_connections,
         ..limits
-    }
+    })
 }
 
 /// How many descriptors a server with these limits takes for its listener and its clients.
@@ -56,10 +64,10 @@ fn needed(connections: usize, per_request: usize) -> usize {
         .saturating_add(FD_RESERVE)
 }
 
-/// The most connections, but at least one, for which this many descriptors are enough.
+/// The most connections for which this many descriptors are enough.
 fn connections_for(descriptors: usize, per_request: usize) -> usize {
     let are_enough = |connections: &usize| needed(*connections, per_request) <= descriptors;
-    (1..descriptors).take_while(are_enough).last().unwrap_or(1)
+    (1..descriptors).take_while(are_enough).last().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -73,6 +81,7 @@ mod tests {
             assert!(needed(fit, per_request) <= descriptors);
             assert!(needed(fit + 1, per_request) > descriptors);
         }
-        assert_eq!(connections_for(8, 2), 1);
+        assert_eq!(connections_for(24, 2), 1);
+        assert_eq!(connections_for(23, 2), 0);
     }
 }

@@ -189,7 +189,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, HeadFau
     let parsed = httparse::ParserConfig::default()
         .allow_spaces_after_header_name_in_responses(true)
         .parse_response_with_uninit_headers(&mut head, bytes, &mut room)
-        .map_err(HeadFault::Syntax)?;
+        .map_err(|error| HeadFault::of(error, bytes))?;
     let httparse::Status::Complete(length) = parsed else {
         return Ok(None);
     };
@@ -225,6 +225,10 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, HeadFau
 pub enum HeadFault {
     /// It does not follow the grammar.
     Syntax(httparse::Error),
+    /// It does not begin with `HTTP/1.`.
+    NotHttp,
+    /// It is a record of TLS (RFC 8446 5.1): an alert, most likely.
+    Tls,
     /// A `Content-Length` is no number.
     Length,
     /// Two `Content-Length` differ.
@@ -235,10 +239,22 @@ pub enum HeadFault {
     CodingInHttp10,
 }
 
+impl HeadFault {
+    fn of(error: httparse::Error, bytes: &[u8]) -> Self {
+        match (error, bytes) {
+            (httparse::Error::Version, [0x15 | 0x16, 0x03, ..]) => Self::Tls,
+            (httparse::Error::Version, _) if !bytes.starts_with(b"HTTP/1.") => Self::NotHttp,
+            _ => Self::Syntax(error),
+        }
+    }
+}
+
 impl fmt::Display for HeadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax(error) => write!(f, "no valid HTTP answer: {error}"),
+            Self::NotHttp => f.write_str("no HTTP/1 answer"),
+            Self::Tls => f.write_str("the endpoint speaks TLS (is it https://?)"),
             Self::Length => f.write_str("no valid HTTP answer: malformed content-length"),
             Self::Lengths => f.write_str("no valid HTTP answer: more than one content-length"),
             Self::Coding => f.write_str("unknown transfer coding"),

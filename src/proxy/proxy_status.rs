@@ -10,14 +10,16 @@ use std::fmt::Write as _;
 use crate::dispatch::trail::Trail;
 use crate::http::via::PSEUDONYM;
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::failure::Failure;
+use crate::upstream::failure::{Failure, Timeout};
 
 /// Of a request for which no endpoint had a usable answer.
 #[must_use]
 pub fn exhausted(trail: &Trail, with_details: bool) -> String {
     let mut member = PSEUDONYM.to_owned();
     let error = match trail.last() {
-        Some((Failure::Timeout(_), false)) => "connection_timeout",
+        Some((Failure::Timeout(Timeout::Head(_) | Timeout::Request(_)), false)) => {
+            "connection_timeout"
+        }
         Some((failure, _)) => failure.error_type(),
         None => "proxy_internal_error",
     };

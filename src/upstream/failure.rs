@@ -71,6 +71,8 @@ pub enum TlsFault {
     Alert(Alert),
     /// The connection was closed during the handshake.
     Closed,
+    /// What came is no TLS.
+    NotSpoken,
     /// The connection broke during the handshake.
     Io(IoFault),
     /// Anything else, in the words of rustls.
@@ -184,6 +186,8 @@ impl From<io::ErrorKind> for IoFault {
 pub enum Timeout {
     /// `-connect-timeout`: name look-up, TCP and TLS handshake together.
     Connect(Duration),
+    /// `-connect-timeout` before the name had been looked up.
+    Lookup(Duration),
     /// `-per-try-timeout` before the answer's head was complete.
     Head(Duration),
     /// `-per-try-timeout` before an answer that is read whole first was whole.
@@ -229,6 +233,7 @@ impl Failure {
             Self::Tls(_) => "tls_protocol_error",
             Self::Broken(fault) => fault.error_type(),
             Self::Timeout(Timeout::Connect(_)) => "connection_timeout",
+            Self::Timeout(Timeout::Lookup(_)) => "dns_timeout",
             Self::Timeout(Timeout::Read(_)) => "connection_read_timeout",
             Self::Timeout(Timeout::Head(_) | Timeout::Whole(_) | Timeout::Request(_)) => {
                 "http_response_timeout"
@@ -312,6 +317,7 @@ impl fmt::Display for TlsFault {
             Self::Certificate(fault) => write!(f, "the endpoint's certificate {fault}"),
             Self::Alert(alert) => write!(f, "TLS refused by the endpoint: {alert}"),
             Self::Closed => f.write_str("connection closed during the TLS handshake"),
+            Self::NotSpoken => f.write_str("the endpoint does not speak TLS (is it http://?)"),
             Self::Io(fault) => write!(f, "{fault} during the TLS handshake"),
             Self::Other(reason) => write!(f, "TLS: {reason}"),
         }
@@ -401,6 +407,11 @@ impl fmt::Display for Timeout {
             Self::Connect(after) => write!(
                 f,
                 "timed out: no connection within {} (-connect-timeout)",
+                GoDuration::from(*after)
+            ),
+            Self::Lookup(after) => write!(
+                f,
+                "timed out: the name was not looked up within {} (-connect-timeout)",
                 GoDuration::from(*after)
             ),
             Self::Head(after) => write!(

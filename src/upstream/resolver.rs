@@ -139,7 +139,12 @@ impl Resolver {
             let wake = control.wake_time(until.min(Instant::now() + CLIENT_CHECK));
             match receiver.recv_deadline(wake) {
                 Ok(result) => break result,
-                Err(_) if Instant::now() >= until => break Err(Failure::Timeout(timeout)),
+                Err(_) if Instant::now() >= until => {
+                    break Err(Failure::Timeout(match timeout {
+                        Timeout::Connect(after) => Timeout::Lookup(after),
+                        other => other,
+                    }));
+                }
                 // A cancel comes out of the channel.
                 Err(_) => {
                     control.ring_if_due();
@@ -354,6 +359,22 @@ mod tests {
         assert!(!resolver.still_has(elsewhere, &mut seen));
         let literal = Resolver::new("127.0.0.1", 80);
         assert!(literal.still_has(elsewhere, &mut 0));
+    }
+
+    #[test]
+    fn a_look_up_that_hangs_is_named() {
+        let resolver = Resolver::new("localhost", 80);
+        // The look-up that this attempt joins never ends.
+        resolver.lock().running = true;
+        let until = Instant::now() + Duration::from_millis(1);
+        let timeout = Timeout::Connect(Duration::from_secs(3));
+        let control = AttemptControl::new(&Arc::default(), Limit::Until(until, timeout));
+        let failure = resolver.resolve(&control, until, timeout).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "timed out: the name was not looked up within 3s (-connect-timeout)"
+        );
+        assert_eq!(failure.error_type(), "dns_timeout");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
-    SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage,
+    RootCertStore, SignatureScheme,
 };
 
 use super::failure::{Alert, CertificateFault, Failure, TlsFault};
@@ -132,6 +132,9 @@ pub fn failure(error: &rustls::Error) -> Failure {
     Failure::Tls(match error {
         rustls::Error::InvalidCertificate(error) => TlsFault::Certificate(certificate_fault(error)),
         rustls::Error::AlertReceived(alert) => TlsFault::Alert(alert_of(*alert)),
+        rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => TlsFault::NotSpoken,
         other => TlsFault::Other(other.to_string()),
     })
 }

@@ -51,9 +51,9 @@ pub enum DurationError {
 impl fmt::Display for DurationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Malformed => "is not a duration (write 5s, 300ms, 1m30s, 1.5h, 100us)",
-            Self::NoUnit => "is a duration without a unit (write 5s, 300ms, 1m30s, 1.5h, 100us)",
-            Self::TooLong => "is too long for a duration (292 years at most)",
+            Self::Malformed => "is not a duration",
+            Self::NoUnit => "is a duration without a unit",
+            Self::TooLong => "is more than 292 years",
         })
     }
 }

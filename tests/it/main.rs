@@ -43,6 +43,7 @@ mod logging;
 mod loops;
 mod max_forwards;
 mod memory;
+mod messages;
 mod metrics;
 mod monitor;
 mod obs_text;

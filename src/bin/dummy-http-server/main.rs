@@ -106,7 +106,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         options,
     });
     let handler: Arc<dyn Handler> = Arc::<Dummy>::clone(&dummy);
-    let server = Server::start(listener, handler, descriptors::fit(LIMITS, 0, 0))
+    let server = Server::start(listener, handler, descriptors::fit(LIMITS, 0, 0)?)
         .map_err(|error| format!("cannot start: {}", describe(&error)))?;
     log::info!("serving on \"{shown}\"");
     if is_worth_a_repetition {
