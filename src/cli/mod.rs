@@ -12,7 +12,10 @@
 //! and it puts errors into words of its own. The entry point is hidden from argh's
 //! documentation, hence the exact version in `Cargo.toml`.
 
+mod completion;
 mod errors;
+mod manual;
+mod shell;
 mod table;
 pub mod values;
 mod words;
@@ -36,8 +39,8 @@ pub use values::Problem;
 /// What a command line asks for.
 #[derive(Debug)]
 pub enum Parsed<T> {
-    /// The usage, which is to be printed.
-    Help(String),
+    /// For a text that is to be printed: the usage, the manual, a completion script.
+    Text(String),
     /// To run.
     Run(Given<T>),
 }
@@ -59,8 +62,8 @@ pub struct Given<T> {
 pub fn from_env<T: Default>(program: &'static Program<T>) -> Result<Given<T>, ExitCode> {
     match parse(program, env::args_os().skip(1)) {
         Ok(Parsed::Run(given)) => Ok(given),
-        Ok(Parsed::Help(usage)) => {
-            let _ = write!(io::stdout(), "{usage}");
+        Ok(Parsed::Text(text)) => {
+            let _ = write!(io::stdout(), "{text}");
             Err(ExitCode::SUCCESS)
         }
         Err(error) => Err(program.refuse(error)),
@@ -88,6 +91,9 @@ pub fn parse<T: Default>(
         .map(|word| word.into_string().map_err(UsageError::NotUtf8))
         .collect::<Result<_, _>>()?;
     let words = words::rewrite(program, &words)?;
+    if words.first().is_some_and(|word| word == table::MANUAL) {
+        return Ok(Parsed::Text(program.manual()));
+    }
     let filled = RefCell::new(Filled {
         options: defaults(program)?,
         problem: None,
@@ -101,11 +107,23 @@ pub fn parse<T: Default>(
     let repeated = repeated.map(|slot| slot.flag.name).collect();
     let Filled { options, problem } = filled.into_inner();
     match (parsed, problem) {
-        (Ok(()), _) => Ok(Parsed::Run(Given { options, repeated })),
-        (Err(exit), None) if exit.status.is_ok() => Ok(Parsed::Help(exit.output)),
+        (Ok(()), _) => Ok(match completion(program, &words) {
+            Some(script) => Parsed::Text(script),
+            None => Parsed::Run(Given { options, repeated }),
+        }),
+        (Err(exit), None) if exit.status.is_ok() => Ok(Parsed::Text(exit.output)),
         (Err(_), Some(problem)) => Err(problem),
         (Err(exit), None) => Err(UsageError::Argh(exit.output)),
     }
+}
+
+/// The completion script that these words, `-name value` each, ask for.
+fn completion<T>(program: &Program<T>, words: &[String]) -> Option<String> {
+    let mut shells = words.chunks_exact(2).filter_map(|pair| match pair {
+        [name, shell] if name == table::COMPLETION => shell::Shell::parse(shell).ok(),
+        _ => None,
+    });
+    shells.next_back().map(|shell| program.completion(shell))
 }
 
 /// What no flag at all means.
@@ -263,16 +281,19 @@ mod tests {
                         help: "ask",
                         set: |options, _| put(&mut options.asked, Ok(true)),
                     },
+                    Flag::MANUAL,
+                    Flag::COMPLETION,
                     Flag::HELP,
                 ],
             },
         ],
+        sections: &[],
     };
 
     fn given(line: &str) -> Result<Given<Options>, UsageError> {
         match parse(&PROGRAM, line.split_whitespace().map(OsString::from))? {
             Parsed::Run(given) => Ok(given),
-            Parsed::Help(_) => panic!("{line}: help"),
+            Parsed::Text(_) => panic!("{line}: help"),
         }
     }
 
@@ -331,8 +352,26 @@ mod tests {
     }
 
     #[test]
+    fn a_manual_wins_over_everything_and_a_completion_script_over_what_is_right() {
+        let text = |words: &[&str]| match parse(&PROGRAM, words.iter().map(OsString::from)) {
+            Ok(Parsed::Text(text)) => text,
+            other => panic!("{words:?}: {other:?}"),
+        };
+        assert!(text(&["-bogus", "-man"]).contains("\n.Nm program\n"));
+        assert!(text(&["-on", "-completion", "bash"]).starts_with("# bash completion for program"));
+        assert!(text(&["-comp=bash", "-comp=fish"]).starts_with("# fish completion for program"));
+        let named = given("-name -completion").unwrap();
+        assert_eq!(named.options.name.as_deref(), Some("-completion"));
+        let error = given("-completion tcsh").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "-completion: \"tcsh\" is not a shell (write bash, zsh or fish)"
+        );
+    }
+
+    #[test]
     fn the_usage_is_made_of_the_table() {
-        let Ok(Parsed::Help(usage)) = parse(&PROGRAM, ["-bogus".into(), "-h".into()]) else {
+        let Ok(Parsed::Text(usage)) = parse(&PROGRAM, ["-bogus".into(), "-h".into()]) else {
             panic!("no usage");
         };
         let expected = "\
@@ -341,14 +380,16 @@ A program.
 Usage: program [FLAGS]
 
 First:
-  -number NUMBER  how many of them there are to be, which is said in so many
-                  words (default 3)
-  -on             it is on (default true)
+  -number NUMBER     how many of them there are to be, which is said in so many
+                     words (default 3)
+  -on                it is on (default true)
 
 Second:
-  -name NAME      what it is called
-  -ask            ask
-  -help           print this text and exit
+  -name NAME         what it is called
+  -ask               ask
+  -manual            print the manual page (mdoc) and exit
+  -completion SHELL  print a completion script for bash, zsh or fish and exit
+  -help              print this text and exit
 
 Flags are written";
         assert!(usage.starts_with(expected), "{usage}");

@@ -4,16 +4,23 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::shell::{SHELLS, Shell};
 use super::values::Problem;
 
 /// The flag that asks for the usage. `-h` stands for it, whatever else begins with an h.
 pub(super) const HELP: &str = "-help";
 
+/// The flag that asks for the manual.
+pub(super) const MANUAL: &str = "-manual";
+
+/// The flag that asks for a completion script.
+pub(super) const COMPLETION: &str = "-completion";
+
 /// The usage is this wide, in columns.
 const WIDTH: usize = 80;
 
-/// How flags are written, at the end of the usage.
-const SYNTAX: &str = "Flags are written -name value or -name=value, with one dash or two, and cut \
+/// How flags are written, at the end of the usage and in the manual.
+pub(super) const SYNTAX: &str = "Flags are written -name value or -name=value, with one dash or two, and cut \
                       short as long as they stay unambiguous. The last one of several counts. A \
                       boolean stands alone or has =true or =false. Durations: 5s, 300ms, 1m30s, \
                       1.5h.";
@@ -29,6 +36,9 @@ pub struct Program<T: 'static> {
     pub synopsis: &'static str,
     /// Its flags, in the order of the usage.
     pub groups: &'static [Group<T>],
+    /// What the manual has behind the flags: titles and texts. Paragraphs have an empty line
+    /// between them; one that is indented by four blanks is shown as it is.
+    pub sections: &'static [(&'static str, &'static str)],
 }
 
 /// Flags that belong together.
@@ -69,6 +79,8 @@ pub enum Takes {
     Value(&'static str),
     /// Values with commas between them, of this kind.
     List(&'static str),
+    /// A value of this kind, which is one of a few. The setter checks it; completions offer it.
+    OneOf(&'static str, &'static [&'static str]),
 }
 
 /// Stores a checked value: what most setters do.
@@ -83,7 +95,7 @@ impl Takes {
     pub fn placeholder(self) -> &'static str {
         match self {
             Self::Nothing | Self::Boolean => "",
-            Self::Value(kind) | Self::List(kind) => kind,
+            Self::Value(kind) | Self::List(kind) | Self::OneOf(kind, _) => kind,
         }
     }
 }
@@ -96,6 +108,24 @@ impl<T> Flag<T> {
         default: "",
         help: "print this text and exit",
         set: |_, _| Ok(()),
+    };
+
+    /// The flag that asks for the manual.
+    pub const MANUAL: Self = Self {
+        name: MANUAL,
+        takes: Takes::Nothing,
+        default: "",
+        help: "print the manual page (mdoc) and exit",
+        set: |_, _| Ok(()),
+    };
+
+    /// The flag that asks for a completion script.
+    pub const COMPLETION: Self = Self {
+        name: COMPLETION,
+        takes: Takes::OneOf("SHELL", SHELLS),
+        default: "",
+        help: "print a completion script for bash, zsh or fish and exit",
+        set: |_, text| Shell::parse(text).map(drop),
     };
 
     /// The flag that every server has: where to listen.
@@ -182,7 +212,7 @@ impl<T> Program<T> {
 }
 
 /// Fills lines of at most `width` characters with these words.
-fn wrapped<'a>(words: impl Iterator<Item = &'a str>, width: usize) -> Vec<String> {
+pub(super) fn wrapped<'a>(words: impl Iterator<Item = &'a str>, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words {
         match lines.last_mut() {

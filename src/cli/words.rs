@@ -222,6 +222,7 @@ mod tests {
                 ],
             },
         ],
+        sections: &[],
     };
 
     fn words(line: &str) -> Vec<String> {

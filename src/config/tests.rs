@@ -12,7 +12,7 @@ use crate::logging::{LogConfig, LogDestination};
 fn config(words: &[&str]) -> Result<Config, String> {
     match parse(&PROXY, words.iter().map(Into::into)) {
         Ok(Parsed::Run(given)) => given.options.finish().map_err(|error| error.to_string()),
-        Ok(Parsed::Help(_)) => panic!("help"),
+        Ok(Parsed::Text(_)) => panic!("help"),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -19,6 +19,7 @@ mod chunks;
 mod cli;
 mod command_line;
 mod commit;
+mod completion;
 mod connections;
 mod cooldown;
 mod descriptors;

@@ -57,6 +57,25 @@ pub static PROGRAM: Program<Options> = Program {
             broken by chance.",
     synopsis: "[FLAGS]",
     groups: &[PROCESS, ANSWERS, FAULTS],
+    sections: &[
+        (
+            "SIGNALS",
+            "SIGTERM and SIGINT stop it; what it has served is printed in one line on the \
+             standard output. SIGUSR1 prints the same line, and it goes on.",
+        ),
+        (
+            "EXIT STATUS",
+            "0 after an orderly stop, 1 for a failure at run time, 2 for a bad command line.",
+        ),
+        (
+            "EXAMPLES",
+            "One answer in ten is a 503 that asks to come back in two seconds, one request in a \
+             hundred is never answered, and most answers take 10 ms:\n\n    \
+             dummy-http-server -codes 200:0.9,503:0.1 -try-later 2s \\\n    \
+             -hang-rate 0.01 -pauses 10ms:0.98,1s:0.02 -chance-seed 1",
+        ),
+        ("SEE ALSO", "balancing-reverse-proxy(1)"),
+    ],
 };
 
 const PROCESS: Group<Options> = Group {
@@ -79,6 +98,8 @@ const PROCESS: Group<Options> = Group {
                 put(&mut options.chance_seed, seed.map(Some))
             },
         },
+        Flag::MANUAL,
+        Flag::COMPLETION,
         Flag::HELP,
     ],
 };

@@ -41,7 +41,7 @@ pub(super) const GROUP: Group<Options> = Group {
         },
         Flag {
             name: "-on-exhausted",
-            takes: Takes::Value("ANSWER"),
+            takes: Takes::OneOf("ANSWER", &["500", "gateway", "best"]),
             default: "500",
             help: "what the client gets when no answer is usable: 500; gateway: 502, 503 or \
                    504; best: the best answer there was, else as gateway",

@@ -38,7 +38,7 @@ pub(super) const GROUP: Group<Options> = Group {
         },
         Flag {
             name: "-order",
-            takes: Takes::Value("ORDER"),
+            takes: Takes::OneOf("ORDER", &["listed", "rotate", "fastest"]),
             default: "listed",
             help: "which endpoint is asked first: listed, the first one; rotate, the next one \
                    each time; fastest, the fastest one of late",

@@ -33,4 +33,26 @@ pub static PROXY: Program<Options> = Program {
         log::GROUP,
         process::GROUP,
     ],
+    sections: &[
+        (
+            "SIGNALS",
+            "SIGTERM and SIGINT stop it: the listener is closed, and requests in flight get up to \
+             -drain to end. A second one ends it at once. SIGHUP and SIGUSR1 reopen the log file.",
+        ),
+        (
+            "EXIT STATUS",
+            "0 after an orderly stop, 1 for a failure at run time or no argument at all, 2 for a \
+             bad command line.",
+        ),
+        (
+            "EXAMPLES",
+            "Asks the second endpoint only if the first one fails:\n\n    \
+             balancing-reverse-proxy -address :8080 \\\n    \
+             -endpoints https://one.example,https://two.example\n\n\
+             Asks it as well if the first one takes longer than 19 of 20 recent answers did:\n\n    \
+             balancing-reverse-proxy -hedge-after p95 \\\n    \
+             -endpoints https://one.example,https://two.example",
+        ),
+        ("SEE ALSO", "dummy-http-server(1)"),
+    ],
 };

@@ -38,6 +38,8 @@ pub(super) const GROUP: Group<Options> = Group {
             help: "print the version and exit",
             set: |options, _| put(&mut options.version, Ok(true)),
         },
+        Flag::MANUAL,
+        Flag::COMPLETION,
         Flag::HELP,
     ],
 };
