@@ -105,10 +105,7 @@ fn main() -> ExitCode {
 fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let started = SystemTime::now();
     log_panics();
-    // A connection to each endpoint, in use or idle, and a file for the body.
-    let monitored = config.monitor.as_ref();
-    let of_monitor = monitored.map_or(0, |_| descriptors::of_server(&monitor::LIMITS));
-    let limits = descriptors::fit(config.limits, config.endpoints.len() + 1, of_monitor)?;
+    let limits = fitting_limits(&config)?;
     check_storage();
     return_large_pieces();
     let stop_signals = handle_signals(logging)
@@ -118,8 +115,9 @@ fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let metrics: Arc<Metrics> = Arc::default();
     let dispatcher = Arc::new(Dispatcher::new(
         endpoints(&config, &limits, &rules, &idle_monitor)?,
+        config.backups.len(),
         config.policy,
-        attempt_threads(&limits, config.endpoints.len()),
+        attempt_threads(&limits, config.endpoints.len() + config.backups.len()),
         Arc::clone(&metrics),
     ));
     let proxy = Proxy {
@@ -133,7 +131,7 @@ fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
         // Left by a run that was killed. It must not be taken for this one's.
         let _ = fs::remove_file(path);
     }
-    let monitor = monitored.map(bind_monitor).transpose()?;
+    let monitor = config.monitor.as_ref().map(bind_monitor).transpose()?;
     let listener = listen::bind(&config.address).map_err(|error| {
         let reason = describe(&error);
         format!("cannot bind to address: {}: {reason}", config.address)
@@ -289,12 +287,23 @@ fn endpoints(
         idle_connections: limits.max_connections,
         idle_monitor: Arc::clone(idle_monitor),
     };
-    let mut endpoints = Vec::with_capacity(config.endpoints.len());
-    for (index, url) in config.endpoints.iter().enumerate() {
-        info!("configuring endpoint {index}: \"{url}\"");
+    let backups = config.backups.iter().map(|url| (url, " (backup)"));
+    let urls = config.endpoints.iter().map(|url| (url, "")).chain(backups);
+    let mut endpoints = Vec::new();
+    for (index, (url, mark)) in urls.enumerate() {
+        info!("configuring endpoint {index}: \"{url}\"{mark}");
         endpoints.push(Endpoint::new(index, url.clone(), &settings)?);
     }
     Ok(endpoints)
+}
+
+/// The limits that there are descriptors for. A request takes a connection to each endpoint, in
+/// use or idle, and a file for the body.
+fn fitting_limits(config: &Config) -> Result<Limits, String> {
+    let of_request = config.endpoints.len() + config.backups.len() + 1;
+    let monitored = config.monitor.as_ref();
+    let of_monitor = monitored.map_or(0, |_| descriptors::of_server(&monitor::LIMITS));
+    descriptors::fit(config.limits, of_request, of_monitor)
 }
 
 /// The threads for attempts that overlap: as many as all connections can need at once. Losers

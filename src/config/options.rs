@@ -22,6 +22,8 @@ use crate::upstream::pem::{self, PemFileError};
 pub struct Config {
     /// The endpoints in their order; at least one.
     pub endpoints: Vec<EndpointUrl>,
+    /// Those that are asked only when no other one has a usable answer, in their order.
+    pub backups: Vec<EndpointUrl>,
     /// Where to listen.
     pub address: ListenAddress,
     /// Where to show how the proxy runs, if anywhere.
@@ -78,7 +80,11 @@ impl Options {
     pub fn finish(self) -> Result<Config, ConfigError> {
         let mut config = self.config;
         if config.endpoints.is_empty() {
-            return Err(ConfigError::NoEndpoints);
+            return Err(if config.backups.is_empty() {
+                ConfigError::NoEndpoints
+            } else {
+                ConfigError::BackupsAlone
+            });
         }
         config.policy.mode = mode(self.fanout, self.hedging)?;
         let policy = &mut config.policy;
@@ -136,6 +142,8 @@ fn identity(
 pub enum ConfigError {
     /// `-endpoints` was not given.
     NoEndpoints,
+    /// `-backups` was given, `-endpoints` was not.
+    BackupsAlone,
     /// A file with certificates or a key cannot be used.
     PemFile {
         /// The flag that names it.
@@ -160,6 +168,10 @@ impl fmt::Display for ConfigError {
         match self {
             Self::NoEndpoints => f.write_str(
                 "-endpoints is missing (write -endpoints http://one.example,http://two.example)",
+            ),
+            Self::BackupsAlone => f.write_str(
+                "-endpoints is missing (-backups are asked only when none of the endpoints has a \
+                 usable answer)",
             ),
             Self::PemFile { flag, path, reason } => {
                 let path = path.to_string_lossy();

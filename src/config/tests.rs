@@ -409,6 +409,23 @@ fn a_bad_boolean_or_duration_is_reported_with_its_flag_and_the_remedy() {
 }
 
 #[test]
+fn backups_are_endpoints_behind_others() {
+    let both = config(&["-e=http://a,http://b", "-b= http://c , https://d/x"]).unwrap();
+    assert_eq!((both.endpoints.len(), both.backups.len()), (2, 2));
+    assert_eq!(both.backups[1].authority(), "d");
+    assert!(config(&["-e=http://a"]).unwrap().backups.is_empty());
+    assert_eq!(
+        message(&["-backups=http://a"]),
+        "-endpoints is missing (-backups are asked only when none of the endpoints has a usable \
+         answer)"
+    );
+    assert_eq!(
+        message(&["-e=http://a", "-backups=ftp://b"]),
+        message(&["-e=http://a", "-endpoints=ftp://b"]).replace("-endpoints", "-backups")
+    );
+}
+
+#[test]
 fn tries_and_rounds_are_numbers() {
     let table = [
         (

@@ -29,11 +29,13 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Of these endpoints nothing is known yet. Attempts that overlap run on `threads`. What
-    /// becomes of them is counted in `metrics`.
+    /// Of these endpoints nothing is known yet. The last `backups` of them are asked only when
+    /// no other one has a usable answer. Attempts that overlap run on `threads`. What becomes of
+    /// them is counted in `metrics`.
     #[must_use]
     pub fn new(
         endpoints: Vec<Endpoint>,
+        backups: usize,
         policy: Policy,
         threads: Arc<ThreadPool>,
         metrics: Arc<Metrics>,
@@ -48,7 +50,9 @@ impl Dispatcher {
             _ => None,
         };
         Self {
-            list: Mutex::new(Arc::new(EndpointList::new(endpoints, &policy, now))),
+            list: Mutex::new(Arc::new(EndpointList::new(
+                endpoints, backups, &policy, now,
+            ))),
             budget: Budget::new(hedging.map_or(0, |hedging| hedging.budget)),
             latency: latency.map(Mutex::new),
             policy,
@@ -132,7 +136,7 @@ mod tests {
             ..Policy::default()
         };
         let threads = ThreadPool::new("attempt", 8, Duration::from_secs(1));
-        Dispatcher::new(Vec::new(), policy, threads, Arc::default())
+        Dispatcher::new(Vec::new(), 0, policy, threads, Arc::default())
     }
 
     #[test]

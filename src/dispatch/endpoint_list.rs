@@ -15,7 +15,9 @@ use crate::upstream::endpoint::Endpoint;
 /// Endpoints, and what is known of them.
 #[derive(Debug)]
 pub struct EndpointList {
+    /// The backups behind all others.
     endpoints: Vec<Arc<Endpoint>>,
+    backups: usize,
     pub(super) ranking: Ranking,
     pub(super) patience: Patience,
     pub(super) cooldown: Cooldown,
@@ -33,19 +35,31 @@ pub struct EndpointState {
 }
 
 impl EndpointList {
-    /// Of these endpoints nothing is known yet.
-    pub(super) fn new(endpoints: Vec<Endpoint>, policy: &Policy, now: Instant) -> Self {
+    /// Of these endpoints nothing is known yet. The last `backups` of them are asked only when
+    /// no other one has a usable answer.
+    pub(super) fn new(
+        endpoints: Vec<Endpoint>,
+        backups: usize,
+        policy: &Policy,
+        now: Instant,
+    ) -> Self {
         Self {
-            ranking: Ranking::new(policy.order, endpoints.len()),
+            ranking: Ranking::new(policy.order, endpoints.len(), backups),
             patience: Patience::new(endpoints.len(), now),
             cooldown: Cooldown::new(policy.cooldown, endpoints.len()),
             endpoints: endpoints.into_iter().map(Arc::new).collect(),
+            backups,
         }
     }
 
     /// How many endpoints there are.
     pub(super) fn count(&self) -> usize {
         self.endpoints.len()
+    }
+
+    /// How many of them are backups.
+    pub(super) fn backups(&self) -> usize {
+        self.backups
     }
 
     /// The endpoint of that number.

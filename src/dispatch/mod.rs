@@ -64,7 +64,8 @@ impl Dispatcher {
         let now = Instant::now();
         let once = self.policy.idempotent_only && !is_idempotent(request.head.method());
         let list = self.list();
-        let overlaps = !once && list.count() > 1;
+        let backups = list.backups();
+        let endpoints = list.count().saturating_sub(backups);
         let run = Run {
             dispatcher: Arc::clone(self),
             list,
@@ -72,8 +73,9 @@ impl Dispatcher {
             once,
             cancellation: Arc::clone(cancellation),
             deadline: now + self.policy.request_timeout,
-            all_at_once: overlaps && self.policy.mode == Mode::Fanout,
-            hedge_after: self.hedge_after(now).filter(|_| overlaps),
+            all_at_once: !once && endpoints.max(backups) > 1 && self.policy.mode == Mode::Fanout,
+            // A backup is no hedge.
+            hedge_after: self.hedge_after(now).filter(|_| !once && endpoints > 1),
         };
         if run.hedge_after.is_some() {
             self.budget.request();

@@ -7,9 +7,12 @@
 //!   then a request begins with an endpoint that has not been measured for long: its time
 //!   may have changed, and the last one is seldom asked.
 //!
+//! Backups have an order of their own, behind all others.
+//!
 //! Time comes in from outside. Cost: nothing for *listed*, an atomic for *rotate*; for
 //! *fastest* a short sort under a lock, and a vector.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -30,8 +33,10 @@ const WEIGHT: u32 = 8;
 #[derive(Debug)]
 pub struct Ranking {
     order: Order,
-    endpoints: usize,
+    endpoints: Range<usize>,
     next: AtomicUsize,
+    backups: Range<usize>,
+    next_backup: AtomicUsize,
     times: Mutex<Times>,
 }
 
@@ -50,17 +55,20 @@ struct Time {
 }
 
 impl Ranking {
-    /// So many endpoints, of which nothing is known.
+    /// So many endpoints, of which nothing is known. The last `backups` of them are backups.
     #[must_use]
-    pub fn new(order: Order, endpoints: usize) -> Self {
+    pub fn new(order: Order, endpoints: usize, backups: usize) -> Self {
         let times = match order {
             Order::Fastest => endpoints,
             Order::Listed | Order::Rotate => 0,
         };
+        let first_backup = endpoints.saturating_sub(backups);
         Self {
             order,
-            endpoints,
+            endpoints: 0..first_backup,
             next: AtomicUsize::new(0),
+            backups: first_backup..endpoints,
+            next_backup: AtomicUsize::new(0),
             times: Mutex::new(Times {
                 endpoints: vec![Time::default(); times],
                 requests: 0,
@@ -68,20 +76,32 @@ impl Ranking {
         }
     }
 
-    /// The order for a request that comes now.
+    /// The order of those that are no backups, for a request that comes now.
     pub fn sequence(&self, now: Instant) -> Sequence {
+        self.sequence_of(&self.endpoints, &self.next, now)
+    }
+
+    /// The order of the backups, for a request that needs them now.
+    pub fn backups(&self, now: Instant) -> Sequence {
+        self.sequence_of(&self.backups, &self.next_backup, now)
+    }
+
+    fn sequence_of(&self, endpoints: &Range<usize>, next: &AtomicUsize, now: Instant) -> Sequence {
         let (first, ranked) = match self.order {
-            Order::Listed => (0, None),
-            Order::Rotate => {
-                let next = self.next.fetch_add(1, Ordering::Relaxed);
-                (next % self.endpoints.max(1), None)
+            Order::Rotate if !endpoints.is_empty() => {
+                let next = next.fetch_add(1, Ordering::Relaxed);
+                (next % endpoints.len(), None)
             }
-            Order::Fastest => (0, Some(self.lock().ranked(now))),
+            Order::Fastest if !endpoints.is_empty() => {
+                (0, Some(self.lock().ranked(endpoints.clone(), now)))
+            }
+            Order::Listed | Order::Rotate | Order::Fastest => (0, None),
         };
         Sequence {
+            lowest: endpoints.start,
             first,
             taken: 0,
-            endpoints: self.endpoints,
+            endpoints: endpoints.len(),
             ranked,
         }
     }
@@ -131,14 +151,14 @@ impl Ranking {
 }
 
 impl Times {
-    fn ranked(&mut self, now: Instant) -> Vec<usize> {
-        let mut ranked: Vec<(usize, Time)> = self.endpoints.iter().copied().enumerate().collect();
+    fn ranked(&mut self, endpoints: Range<usize>, now: Instant) -> Vec<usize> {
+        let mut ranked: Vec<(usize, Time)> = self.times_of(endpoints.clone()).collect();
         // A stable sort: what is equal stays in the order of the command line.
         ranked.sort_by_key(|(_, time)| time.average.unwrap_or(Duration::MAX));
         let mut ranked: Vec<usize> = ranked.into_iter().map(|(endpoint, _)| endpoint).collect();
         self.requests = self.requests.saturating_add(1);
         if self.requests > NOW_AND_THEN
-            && let Some(unmeasured) = self.unmeasured(now)
+            && let Some(unmeasured) = self.unmeasured(endpoints, now)
         {
             self.requests = 0;
             if let Some(time) = self.endpoints.get_mut(unmeasured) {
@@ -151,20 +171,25 @@ impl Times {
     }
 
     /// The one that has not been measured for the longest time, if that is long.
-    fn unmeasured(&self, now: Instant) -> Option<usize> {
-        let (endpoint, time) = self
-            .endpoints
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, time)| time.measured)?;
+    fn unmeasured(&self, endpoints: Range<usize>, now: Instant) -> Option<usize> {
+        let times = self.times_of(endpoints);
+        let (endpoint, time) = times.min_by_key(|(_, time)| time.measured)?;
         let long_ago = |measured| now.saturating_duration_since(measured) >= LONG;
         time.measured.is_none_or(long_ago).then_some(endpoint)
+    }
+
+    fn times_of(&self, endpoints: Range<usize>) -> impl Iterator<Item = (usize, Time)> {
+        let times = self.endpoints.iter().copied().enumerate();
+        times.skip(endpoints.start).take(endpoints.len())
     }
 }
 
 /// The endpoints of one request, in its order.
 #[derive(Debug)]
 pub struct Sequence {
+    /// The lowest number.
+    lowest: usize,
+    /// How far behind that it begins.
     first: usize,
     taken: usize,
     endpoints: usize,
@@ -176,19 +201,24 @@ impl Sequence {
     pub(super) fn restart(&mut self) {
         self.taken = 0;
     }
+
+    /// There are no more.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.taken >= self.endpoints
+    }
 }
 
 impl Iterator for Sequence {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
-        if self.taken >= self.endpoints {
+        if self.is_used_up() {
             return None;
         }
         let place = (self.first + self.taken) % self.endpoints;
         self.taken += 1;
         match &self.ranked {
-            None => Some(place),
+            None => Some(self.lowest + place),
             Some(ranked) => ranked.get(place).copied(),
         }
     }
@@ -208,14 +238,14 @@ mod tests {
     fn listed_is_always_the_same_and_rotate_is_not() {
         let now = Instant::now();
         let (listed, rotate) = (
-            Ranking::new(Order::Listed, 3),
-            Ranking::new(Order::Rotate, 3),
+            Ranking::new(Order::Listed, 3, 0),
+            Ranking::new(Order::Rotate, 3, 0),
         );
         for rotated in [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]] {
             assert_eq!(order(&listed, now), [0, 1, 2]);
             assert_eq!(order(&rotate, now), rotated);
         }
-        assert_eq!(order(&Ranking::new(Order::Rotate, 1), now), [0]);
+        assert_eq!(order(&Ranking::new(Order::Rotate, 1, 0), now), [0]);
     }
 
     #[test]
@@ -229,7 +259,7 @@ mod tests {
         ];
         for (times, wanted) in table {
             let now = Instant::now();
-            let ranking = Ranking::new(Order::Fastest, 4);
+            let ranking = Ranking::new(Order::Fastest, 4, 0);
             for (endpoint, time) in times.into_iter().enumerate() {
                 if let Some(time) = time {
                     ranking.ended(endpoint, now, MILLI * time);
@@ -240,9 +270,52 @@ mod tests {
     }
 
     #[test]
+    fn backups_have_an_order_of_their_own() {
+        let now = Instant::now();
+        let orders = |ranking: &Ranking| {
+            (
+                order(ranking, now),
+                ranking.backups(now).collect::<Vec<_>>(),
+            )
+        };
+        let listed = Ranking::new(Order::Listed, 4, 2);
+        assert_eq!(orders(&listed), (vec![0, 1], vec![2, 3]));
+        let rotate = Ranking::new(Order::Rotate, 5, 3);
+        assert_eq!(order(&rotate, now), [0, 1]);
+        assert_eq!(orders(&rotate), (vec![1, 0], vec![2, 3, 4]));
+        assert_eq!(orders(&rotate), (vec![0, 1], vec![3, 4, 2]));
+        let fastest = Ranking::new(Order::Fastest, 4, 2);
+        for (endpoint, time) in [(0, 9), (1, 8), (2, 2), (3, 1)] {
+            fastest.ended(endpoint, now, MILLI * time);
+        }
+        assert_eq!(orders(&fastest), (vec![1, 0], vec![3, 2]));
+        let none = Ranking::new(Order::Fastest, 2, 0);
+        assert_eq!(orders(&none), (vec![0, 1], vec![]));
+    }
+
+    #[test]
+    fn which_one_is_measured_again_is_decided_among_equals() {
+        let mut now = Instant::now();
+        let ranking = Ranking::new(Order::Fastest, 4, 2);
+        let mut firsts = [0; 4];
+        for _ in 0..200 {
+            now += LONG / 10;
+            let mut first_of = |mut sequence: Sequence| {
+                let first = sequence.next().unwrap();
+                firsts[first] += 1;
+                ranking.ended(first, now, MILLI * [10, 20, 10, 20][first]);
+            };
+            first_of(ranking.sequence(now));
+            first_of(ranking.backups(now));
+        }
+        assert_eq!((firsts[0] + firsts[1], firsts[2] + firsts[3]), (200, 200));
+        assert!(firsts[1] >= 5 && firsts[3] >= 5, "{firsts:?}");
+    }
+
+    #[test]
     fn fastest_follows_the_times() {
         let now = Instant::now();
-        let ranking = Ranking::new(Order::Fastest, 2);
+        let ranking = Ranking::new(Order::Fastest, 2, 0);
         ranking.ended(0, now, MILLI * 10);
         ranking.ended(1, now, MILLI * 20);
         // One slow answer is no reason yet, a few are.
@@ -266,7 +339,7 @@ mod tests {
     #[test]
     fn a_cancelled_attempt_can_only_make_an_endpoint_look_slower() {
         let now = Instant::now();
-        let ranking = Ranking::new(Order::Fastest, 2);
+        let ranking = Ranking::new(Order::Fastest, 2, 0);
         ranking.ended(0, now, MILLI * 10);
         ranking.ended(1, now, MILLI * 20);
         for _ in 0..100 {
@@ -278,7 +351,7 @@ mod tests {
         }
         assert_eq!(order(&ranking, now), [1, 0]);
         // Of one that was never measured nothing is known.
-        let ranking = Ranking::new(Order::Fastest, 2);
+        let ranking = Ranking::new(Order::Fastest, 2, 0);
         ranking.given_up(0, now, MILLI);
         ranking.ended(1, now, MILLI * 20);
         assert_eq!(order(&ranking, now), [1, 0]);
@@ -287,7 +360,7 @@ mod tests {
     #[test]
     fn each_is_measured_again_now_and_then() {
         let mut now = Instant::now();
-        let ranking = Ranking::new(Order::Fastest, 3);
+        let ranking = Ranking::new(Order::Fastest, 3, 0);
         // How many of a thousand requests, one every 100 ms, begin with which endpoint.
         let mut firsts = [0; 3];
         for _ in 0..1_000 {
@@ -304,7 +377,7 @@ mod tests {
     #[test]
     fn few_requests_are_not_spent_on_measuring() {
         let mut now = Instant::now();
-        let ranking = Ranking::new(Order::Fastest, 2);
+        let ranking = Ranking::new(Order::Fastest, 2, 0);
         let mut firsts = [0; 2];
         for _ in 0..110 {
             now += LONG * 10;

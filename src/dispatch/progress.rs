@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Attempts, Ended, Mark, count_failure};
 use super::outcome::{Dispatched, Winner};
-use super::queue::Queue;
+use super::queue::{Beside, Queue};
 use super::rounds::Rounds;
 use super::run::{Run, log_failure};
 use super::trail::{Lost, Trail};
@@ -83,9 +83,26 @@ impl Progress {
         self.won
     }
 
-    /// Starts what comes first: an attempt, or all of them.
+    /// Starts what comes next: an attempt, or all that need not wait for another one.
     pub(super) fn begin(&mut self, run: &Run, attempts: &impl Attempts) {
-        while self.start(run, false, attempts) && run.all_at_once {}
+        loop {
+            let beside = if self.under_way.is_empty() {
+                Beside::Nothing
+            } else {
+                Beside::Others
+            };
+            // What has failed so far is why this one starts.
+            let is_retry = self.trail.last().is_some();
+            if !self.start(run, beside, attempts) {
+                return;
+            }
+            if is_retry {
+                run.dispatcher.metrics.retries.add();
+            }
+            if !run.all_at_once {
+                return;
+            }
+        }
     }
 
     /// The same once more, after a pause.
@@ -99,12 +116,13 @@ impl Progress {
     pub(super) fn hedge(&mut self, run: &Run, slow: Mark, attempts: &impl Attempts) {
         let budget = &run.dispatcher.budget;
         let metrics = &run.dispatcher.metrics;
-        if self.is_won() || !self.under_way.contains(&slow) {
+        if self.is_won() || !self.under_way.contains(&slow) || self.queue.has_to_wait(Beside::Slow)
+        {
             return;
         }
         if !budget.take() {
             metrics.hedges_held_back.add();
-        } else if self.start(run, true, attempts) {
+        } else if self.start(run, Beside::Slow, attempts) {
             self.hedged = true;
             metrics.hedges.add();
         } else {
@@ -171,8 +189,8 @@ impl Progress {
         {
             self.best = Some(answer);
         }
-        if !run.all_at_once && self.start(run, false, attempts) {
-            run.dispatcher.metrics.retries.add();
+        if !run.all_at_once || self.under_way.is_empty() {
+            self.begin(run, attempts);
         }
     }
 
@@ -208,8 +226,8 @@ impl Progress {
     }
 
     /// Starts the next attempt; false if there is none.
-    fn start(&mut self, run: &Run, hedged: bool, attempts: &impl Attempts) -> bool {
-        let Some(attempt) = run.next(&mut self.queue, hedged) else {
+    fn start(&mut self, run: &Run, beside: Beside, attempts: &impl Attempts) -> bool {
+        let Some(attempt) = run.next(&mut self.queue, beside) else {
             return false;
         };
         if attempt.mark.started >= run.deadline {

@@ -1,40 +1,68 @@
 //! The endpoints that a request may still be put to, and which one is next.
 //!
-//! Always: within a round no endpoint comes twice, and one that is passed over comes only if all
-//! are; over all rounds there are no more than `-max-tries`. Each round goes through the endpoints
-//! in the order of the first one.
+//! A round goes through the endpoints, then through the backups, then through those endpoints that
+//! are passed over if all of them are, and at last through such backups if all endpoints are passed
+//! over. The next of these stages begins only when nothing is under way, so a backup is asked only
+//! when no other endpoint has a usable answer, and is never a hedge.
+//!
+//! Always: within a round no endpoint comes twice; over all rounds there are no more than
+//! `-max-tries`. Each round has the order of the first one.
 //!
 //! Time comes in from outside. Cost: no allocation unless an endpoint is passed over.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
 use super::cooldown::{Claim, Cooldown};
-use super::order::Sequence;
+use super::order::{Ranking, Sequence};
 
 /// The endpoints that a request may still be put to.
 #[derive(Debug)]
 pub(super) struct Queue {
-    sequence: Sequence,
-    /// Those of this round that are passed over. They are asked all the same if no other one was.
-    passed_over: Vec<usize>,
-    regardless: std::vec::IntoIter<usize>,
-    /// One has been asked in this round.
-    is_any_asked: bool,
+    stage: Stage,
+    endpoints: Tier,
+    /// Those that are asked when no other endpoint has a usable answer. None: not yet needed.
+    backups: Option<Tier>,
     /// One has been asked.
     has_begun: bool,
     tries_left: u32,
     closed: bool,
 }
 
+/// A part of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Endpoints,
+    Backups,
+    /// Those that are passed over.
+    EndpointsRegardless,
+    BackupsRegardless,
+}
+
+/// What is known of all endpoints.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) ranking: &'a Ranking,
+    pub(super) cooldown: &'a Cooldown,
+}
+
+/// What is under way when the next endpoint is to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    Nothing,
+    Others,
+    /// An attempt that takes too long.
+    Slow,
+}
+
 impl Queue {
     /// The endpoints in this order; no more than `max_tries` over all rounds.
     pub(super) fn new(sequence: Sequence, max_tries: Option<NonZeroU32>) -> Self {
         Self {
-            sequence,
-            passed_over: Vec::new(),
-            regardless: Vec::new().into_iter(),
-            is_any_asked: false,
+            stage: Stage::Endpoints,
+            endpoints: Tier::new(sequence),
+            backups: None,
             has_begun: false,
             tries_left: max_tries.map_or(u32::MAX, NonZeroU32::get),
             closed: false,
@@ -56,38 +84,123 @@ impl Queue {
         self.has_begun
     }
 
+    /// Nothing can follow before what is under way has ended. Where that is not sure, it is false.
+    pub(super) fn has_to_wait(&self, beside: Beside) -> bool {
+        match beside {
+            Beside::Nothing => false,
+            Beside::Slow if self.stage.is_of_backups() => true,
+            Beside::Others | Beside::Slow => {
+                self.stage == Stage::Endpoints && self.endpoints.sequence.is_used_up()
+            }
+        }
+    }
+
     /// All endpoints once more.
     pub(super) fn begin_round(&mut self) {
-        self.sequence.restart();
-        self.passed_over.clear();
-        self.regardless = Vec::new().into_iter();
-        self.is_any_asked = false;
+        self.stage = Stage::Endpoints;
+        self.endpoints.restart();
+        if let Some(backups) = &mut self.backups {
+            backups.restart();
+        }
     }
 
     /// The next endpoint, and where its failures are counted.
-    pub(super) fn next(&mut self, cooldown: &Cooldown, now: Instant) -> Option<(usize, Claim)> {
-        if self.closed {
+    pub(super) fn next(
+        &mut self,
+        known: Known<'_>,
+        now: Instant,
+        beside: Beside,
+    ) -> Option<(usize, Claim)> {
+        if self.closed || self.has_to_wait(beside) {
             return None;
         }
-        let next = self.next_of(cooldown, now)?;
-        self.is_any_asked = true;
+        let next = loop {
+            if let Some(next) = self.next_of_stage(known, now) {
+                break next;
+            }
+            if beside != Beside::Nothing {
+                return None;
+            }
+            self.stage = self.stage.next()?;
+        };
         self.has_begun = true;
         self.tries_left = self.tries_left.saturating_sub(1);
         self.closed = self.tries_left == 0;
         Some(next)
     }
 
-    fn next_of(&mut self, cooldown: &Cooldown, now: Instant) -> Option<(usize, Claim)> {
+    fn next_of_stage(&mut self, known: Known<'_>, now: Instant) -> Option<(usize, Claim)> {
+        let endpoints = &mut self.endpoints;
+        if self.stage == Stage::Endpoints {
+            return endpoints.next(known.cooldown, now);
+        }
+        let backups = self
+            .backups
+            .get_or_insert_with(|| Tier::new(known.ranking.backups(now)));
+        match self.stage {
+            Stage::Endpoints => None,
+            Stage::Backups => backups.next(known.cooldown, now),
+            Stage::EndpointsRegardless if endpoints.is_any_asked => None,
+            Stage::EndpointsRegardless => endpoints.next_regardless(known.cooldown),
+            Stage::BackupsRegardless if endpoints.is_any_asked || backups.is_any_asked => None,
+            Stage::BackupsRegardless => backups.next_regardless(known.cooldown),
+        }
+    }
+}
+
+impl Stage {
+    fn is_of_backups(self) -> bool {
+        matches!(self, Self::Backups | Self::BackupsRegardless)
+    }
+
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::Endpoints => Some(Self::Backups),
+            Self::Backups => Some(Self::EndpointsRegardless),
+            Self::EndpointsRegardless => Some(Self::BackupsRegardless),
+            Self::BackupsRegardless => None,
+        }
+    }
+}
+
+/// The backups, or all other endpoints.
+#[derive(Debug)]
+struct Tier {
+    sequence: Sequence,
+    /// In this round.
+    passed_over: VecDeque<usize>,
+    /// One that is not passed over has been asked in this round.
+    is_any_asked: bool,
+}
+
+impl Tier {
+    fn new(sequence: Sequence) -> Self {
+        Self {
+            sequence,
+            passed_over: VecDeque::new(),
+            is_any_asked: false,
+        }
+    }
+
+    fn restart(&mut self) {
+        self.sequence.restart();
+        self.passed_over.clear();
+        self.is_any_asked = false;
+    }
+
+    fn next(&mut self, cooldown: &Cooldown, now: Instant) -> Option<(usize, Claim)> {
         for index in self.sequence.by_ref() {
             if let Some(claim) = cooldown.claim(index, now) {
+                self.is_any_asked = true;
                 return Some((index, claim));
             }
-            self.passed_over.push(index);
+            self.passed_over.push_back(index);
         }
-        if !self.is_any_asked {
-            self.regardless = std::mem::take(&mut self.passed_over).into_iter();
-        }
-        let index = self.regardless.next()?;
+        None
+    }
+
+    fn next_regardless(&mut self, cooldown: &Cooldown) -> Option<(usize, Claim)> {
+        let index = self.passed_over.pop_front()?;
         Some((index, cooldown.claim_regardless(index)?))
     }
 }

@@ -11,7 +11,7 @@ use super::attempt::{Attempt, Ended, Mark, Performed};
 use super::dispatcher::Dispatcher;
 use super::endpoint_list::EndpointList;
 use super::policy::Policy;
-use super::queue::Queue;
+use super::queue::{Beside, Known, Queue};
 use super::trail::Again;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
@@ -75,7 +75,10 @@ impl Run {
     }
 
     /// The next attempt, that starts now.
-    pub(super) fn next(&self, queue: &mut Queue, hedged: bool) -> Option<Attempt> {
+    pub(super) fn next(&self, queue: &mut Queue, beside: Beside) -> Option<Attempt> {
+        if queue.has_to_wait(beside) {
+            return None;
+        }
         // The first attempt finds out when it waits, at the cost of a call. A request with a
         // body is more likely to be one that must not be made in vain.
         let matters = if queue.has_begun() {
@@ -87,7 +90,11 @@ impl Run {
             return None;
         }
         let now = Instant::now();
-        let (index, claim) = queue.next(&self.list.cooldown, now)?;
+        let known = Known {
+            ranking: &self.list.ranking,
+            cooldown: &self.list.cooldown,
+        };
+        let (index, claim) = queue.next(known, now, beside)?;
         let endpoint = self.list.get(index)?;
         let per_try = self.policy().per_try_timeout;
         let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
@@ -97,7 +104,7 @@ impl Run {
         Some(Attempt {
             mark: Mark {
                 endpoint: endpoint.index,
-                hedged,
+                hedged: beside == Beside::Slow,
                 started: now,
             },
             endpoint,

@@ -15,6 +15,7 @@
 mod common;
 
 mod accounting;
+mod backups;
 mod chunks;
 mod cli;
 mod command_line;

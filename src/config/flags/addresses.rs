@@ -19,6 +19,17 @@ pub(super) const GROUP: Group<Options> = Group {
                 put(&mut options.config.endpoints, urls)
             },
         },
+        Flag {
+            name: "-backups",
+            takes: Takes::List(URLS),
+            default: "",
+            help: "endpoints that are asked only when no other one has a usable answer, or all \
+                   others are passed over; written as -endpoints, and numbered behind those",
+            set: |options, text| {
+                let urls = parse_list(text).map_err(Problem::part);
+                put(&mut options.config.backups, urls)
+            },
+        },
         Flag::address(":8080", |options, text| {
             put(&mut options.config.address, values::parsed(text))
         }),
