@@ -4,9 +4,10 @@
 //! reads it at its own pace, by position.
 
 use std::env;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
 
 use log::warn;
@@ -63,7 +64,7 @@ impl Body {
 /// Logs a warning if there is no room for temporary files, so that a body that does not fit
 /// into memory could not be received.
 pub fn check_storage() {
-    if let Err(error) = tempfile::tempfile().and_then(|mut file| file.write_all(&[0])) {
+    if let Err(error) = unnamed_file().and_then(|mut file| file.write_all(&[0])) {
         warn!(
             "cannot write to {:?}, the folder for request bodies above {} MiB: {}: they will be \
              refused (TMPDIR names another folder)",
@@ -71,6 +72,26 @@ pub fn check_storage() {
             IN_MEMORY >> 20,
             describe(&error)
         );
+    }
+}
+
+/// A new file in the folder for temporary files, without a name: it goes with its last user.
+fn unnamed_file() -> io::Result<File> {
+    loop {
+        // The keys of each one differ.
+        let random = RandomState::new().hash_one(());
+        let path = env::temp_dir().join(format!("request-body.{random:016x}"));
+        // Not through a link, nor a file that is there.
+        let mut options = File::options();
+        let options = options.read(true).write(true).create_new(true).mode(0o600);
+        match options.open(&path) {
+            Ok(file) => {
+                fs::remove_file(&path)?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -102,7 +123,7 @@ impl BodyWriter {
             self.memory.extend_from_slice(piece);
             return Ok(());
         }
-        let mut file = tempfile::tempfile()?;
+        let mut file = unnamed_file()?;
         file.write_all(&self.memory)?;
         file.write_all(piece)?;
         self.memory = Vec::new();
