@@ -55,6 +55,7 @@ mod pipelining;
 mod pool;
 mod proxy_status;
 mod readme;
+mod recipes;
 mod refusals;
 mod relay;
 mod request_body;

@@ -139,6 +139,19 @@ impl Proxy {
         }
     }
 
+    /// As a command line says that a shell understands, and that begins with the program's name.
+    pub fn of_command_line(line: &str) -> Builder {
+        let words = line.strip_prefix("balancing-reverse-proxy ").unwrap();
+        let mut command = Command::new("sh");
+        let script = format!("exec \"$0\" {words} \"$@\"");
+        command.args(["-c", &script, BINARY]);
+        command.env("TZ", "UTC");
+        Builder {
+            command,
+            address: "127.0.0.1:0".into(),
+        }
+    }
+
     pub fn fanout(endpoints: &[&dyn Endpoint]) -> Builder {
         let mut builder = Self::serial(endpoints);
         builder.command.arg("-fanout");
