@@ -59,6 +59,8 @@ fn takes_over_the_flags() {
             time: true,
             microseconds: true,
             utc: false,
+            json: false,
+            without_served: false,
         }
     );
     assert_eq!(config.limits.max_body, 1024);
@@ -320,6 +322,8 @@ fn the_defaults_are_those_of_the_contract() {
             time: true,
             microseconds: false,
             utc: false,
+            json: false,
+            without_served: false,
         }
     );
 }
@@ -364,7 +368,7 @@ fn a_prefix_of_several_flags_names_them() {
     assert_eq!(
         message(&["-log=x"]),
         "-log is ambiguous, it may be any of -log-prefix, -log-file, -log-date, -log-time, \
-         -log-msec, -log-utc"
+         -log-msec, -log-utc, -log-json, -log-requests"
     );
 }
 

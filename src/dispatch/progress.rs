@@ -166,6 +166,10 @@ impl Progress {
                     sent: true,
                 });
             }
+            if let Some(winner) = &answer {
+                let status = winner.answer.head.status;
+                self.trail.won(mark, status, ended.after);
+            }
             self.won = true;
             self.winner = answer;
             self.count_win(run);

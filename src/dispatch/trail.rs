@@ -1,9 +1,10 @@
 //! What became of a request's attempts besides the winner, in words for the log.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::attempt::Mark;
+use crate::logging::AttemptReport;
 use crate::upstream::failure::Failure;
 use crate::util::go_duration::GoDuration;
 
@@ -11,10 +12,22 @@ use crate::util::go_duration::GoDuration;
 /// `-rounds`.
 const MOST_SHOWN: usize = 24;
 
+/// The same in JSON.
+const MOST_IN_JSON: usize = 256;
+
 /// The attempts that did not win, in the order in which they ended.
 #[derive(Debug, Default)]
 pub struct Trail {
     attempts: Vec<Lost>,
+    won: Option<Won>,
+}
+
+/// The attempt that won.
+#[derive(Debug)]
+struct Won {
+    mark: Mark,
+    status: u16,
+    after: Duration,
 }
 
 /// An attempt that did not win.
@@ -47,6 +60,32 @@ impl Trail {
         self.attempts.push(lost);
     }
 
+    /// An attempt has won, with an answer of this status.
+    pub(super) fn won(&mut self, mark: Mark, status: u16, after: Duration) {
+        self.won = Some(Won {
+            mark,
+            status,
+            after,
+        });
+    }
+
+    /// The member `attempts` of a JSON object: all of them, the winner included, in the order
+    /// in which they were started. Beyond so many they are only counted.
+    #[must_use]
+    pub fn in_json(&self) -> InJson<'_> {
+        InJson(self)
+    }
+
+    /// The attempt that was started next after those in `before`.
+    fn next(&self, before: Option<Place>) -> Option<(Place, AttemptReport<'_>)> {
+        let lost = self.attempts.iter().map(Lost::report);
+        let won = self.won.iter().map(Won::report);
+        let places = lost.chain(won).enumerate();
+        let places = places.map(|(index, (started, report))| ((started, index), report));
+        let later = places.filter(|(place, _)| before.is_none_or(|before| *place > before));
+        later.min_by_key(|(place, _)| *place)
+    }
+
     /// Whether an attempt was under way when another one won.
     pub(super) fn has_cancelled(&self) -> bool {
         let cancelled = |lost: &Lost| lost.failure == Failure::Cancelled;
@@ -76,17 +115,96 @@ impl Trail {
     /// The winner, and what became of the others: `endpoint 2 (0: connection refused, 1: status
     /// 503 after 4ms)`.
     #[must_use]
-    pub fn winner(&self, endpoint: usize, hedged: bool) -> String {
-        let hedged = if hedged { ", hedged" } else { "" };
-        if self.attempts.is_empty() {
-            format!("endpoint {endpoint}{hedged}")
-        } else {
-            format!("endpoint {endpoint}{hedged} ({self})")
+    pub fn winner(&self, endpoint: usize, hedged: bool) -> Winning<'_> {
+        Winning {
+            trail: self,
+            endpoint,
+            hedged,
         }
     }
 }
 
+/// See [`Trail::winner`].
+#[derive(Clone, Copy, Debug)]
+pub struct Winning<'a> {
+    trail: &'a Trail,
+    endpoint: usize,
+    hedged: bool,
+}
+
+impl fmt::Display for Winning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hedged = if self.hedged { ", hedged" } else { "" };
+        write!(f, "endpoint {}{hedged}", self.endpoint)?;
+        if self.trail.attempts.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", self.trail)
+    }
+}
+
+/// An attempt's place among all: when it was started, and a number where that is the same.
+type Place = (Instant, usize);
+
+/// See [`Trail::in_json`].
+#[derive(Clone, Copy, Debug)]
+pub struct InJson<'a>(&'a Trail);
+
+impl fmt::Display for InJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"attempts\":[")?;
+        let (mut last, mut shown) = (None, 0);
+        while let Some((place, report)) = self.0.next(last).filter(|_| shown < MOST_IN_JSON) {
+            let comma = if last.is_some() { "," } else { "" };
+            write!(f, "{comma}{report}")?;
+            last = Some(place);
+            shown += 1;
+        }
+        f.write_str("]")?;
+        let all = self.0.attempts.len() + usize::from(self.0.won.is_some());
+        match all - shown {
+            0 => Ok(()),
+            more => write!(f, ",\"attempts_left_out\":{more}"),
+        }
+    }
+}
+
+impl Won {
+    fn report(&self) -> (Instant, AttemptReport<'_>) {
+        let report = AttemptReport {
+            endpoint: self.mark.endpoint,
+            outcome: "usable",
+            reason: None,
+            status: Some(self.status),
+            duration: self.after,
+            hedged: self.mark.hedged,
+        };
+        (self.mark.started, report)
+    }
+}
+
 impl Lost {
+    fn report(&self) -> (Instant, AttemptReport<'_>) {
+        let failure = &self.failure;
+        let is_cancelled = *failure == Failure::Cancelled;
+        let report = AttemptReport {
+            endpoint: self.mark.endpoint,
+            outcome: if is_cancelled {
+                "cancelled"
+            } else {
+                failure.error_type()
+            },
+            reason: if is_cancelled { None } else { Some(failure) },
+            status: match failure {
+                Failure::Status(status) => Some(*status),
+                _ => None,
+            },
+            duration: self.after,
+            hedged: self.mark.hedged,
+        };
+        (self.mark.started, report)
+    }
+
     /// Whichever of the time-outs it was, one that has sent nothing was still connecting.
     fn reached(&self) -> bool {
         match self.failure {
@@ -147,9 +265,9 @@ fn rounded(span: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logging::NO_ATTEMPTS;
     use crate::upstream::failure::{ConnectFault, DnsFault, ExchangeFault, Timeout, TlsFault};
     use std::io;
-    use std::time::Instant;
 
     const MILLI: Duration = Duration::from_millis(1);
 
@@ -213,7 +331,7 @@ mod tests {
             ),
         ];
         for (attempts, hedged, wanted) in table {
-            assert_eq!(trail(attempts).winner(9, hedged), wanted);
+            assert_eq!(trail(attempts).winner(9, hedged).to_string(), wanted);
         }
     }
 
@@ -244,6 +362,33 @@ mod tests {
             trail.to_string(),
             "0: status 429, again in 30s after 4ms, 1: status 500 after 4ms"
         );
+    }
+
+    #[test]
+    fn in_json_all_attempts_stand_in_the_order_of_the_starts() {
+        let mut trail = trail(&[(Failure::Cancelled, false), (Failure::Status(500), true)]);
+        assert_eq!(Trail::default().in_json().to_string(), NO_ATTEMPTS);
+        trail.attempts.reverse();
+        let mark = Mark {
+            endpoint: 7,
+            hedged: false,
+            // At the same time as another one.
+            ..trail.attempts[1].mark
+        };
+        trail.won(mark, 200, MILLI);
+        assert_eq!(
+            trail.in_json().to_string(),
+            "\"attempts\":[{\"endpoint\":0,\"outcome\":\"cancelled\",\"duration_s\":0.004321,\"hedged\":false,\
+             \"status\":null},\
+             {\"endpoint\":7,\"outcome\":\"usable\",\"duration_s\":0.001000,\"hedged\":false,\
+             \"status\":200},\
+             {\"endpoint\":1,\"outcome\":\"destination_unavailable\",\"duration_s\":0.004321,\
+             \"hedged\":true,\"status\":500,\"reason\":\"status 500\"}]"
+        );
+        let many = self::trail(&vec![(refused(), false); MOST_IN_JSON + 5]);
+        let shown = many.in_json().to_string();
+        assert_eq!(shown.matches("\"outcome\"").count(), MOST_IN_JSON);
+        assert!(shown.ends_with("}],\"attempts_left_out\":5"), "{shown}");
     }
 
     #[test]

@@ -359,7 +359,7 @@ impl Acceptor {
         let _ = rustix::net::recv(&socket, &mut request, RecvFlags::DONTWAIT);
         let rejection = Rejection::new(503, TOO_MANY);
         self.handler.refused(&rejection);
-        let answer = refusal(&rejection, client);
+        let answer = refusal(&rejection, client, Instant::now());
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let _ = rustix::net::send(&socket, &answer, flags);
     }

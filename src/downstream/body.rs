@@ -43,7 +43,8 @@ pub(super) fn receive(
     }
     let mut timer = StallTimer::new(limits.client_timeout);
     if expects_continue && received.unused().is_empty() {
-        send_all(connection, CONTINUE, &mut timer, true).map_err(|_| CloseReason::Silent)?;
+        let sent = send_all(connection, CONTINUE, &mut timer, true, &mut 0);
+        sent.map_err(|_| CloseReason::Silent)?;
     }
     let mut source = Source {
         connection,

@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -16,7 +16,7 @@ use super::limits::StallTimer;
 use super::table::{Table, Work};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Persistence, Rejection};
-use crate::logging::RequestName;
+use crate::logging::{NO_ATTEMPTS, RequestName, RequestReport};
 use crate::util::go_duration::GoDuration;
 
 /// The way of the answer to the client.
@@ -33,6 +33,8 @@ pub struct Responder {
     persistence: Persistence,
     is_head: bool,
     begun: bool,
+    /// Bytes so far.
+    sent: u64,
     timer: StallTimer,
 }
 
@@ -52,6 +54,7 @@ impl Responder {
             persistence,
             is_head,
             begun: false,
+            sent: 0,
         }
     }
 
@@ -64,13 +67,23 @@ impl Responder {
         self.persistence
     }
 
+    /// How many bytes of the answer, its head included, have gone out.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Sends a whole answer, and finishes it as [`Responder::finish`] does. What a client that
-    /// has gone does not take is dropped.
-    pub fn send(mut self, answer: &[u8], persistence: Persistence) {
-        match self.write_all(answer) {
+    /// has gone does not take is dropped. Returns how many bytes have gone out.
+    #[allow(clippy::must_use_candidate)] // Most callers want the answer sent, and no more.
+    pub fn send(mut self, answer: &[u8], persistence: Persistence) -> u64 {
+        let written = self.write_all(answer);
+        let sent = self.sent;
+        match written {
             Ok(()) => self.finish(persistence),
             Err(_) => self.abort(),
         }
+        sent
     }
 
     /// The answer is whole. The connection stays open unless `persistence` says otherwise.
@@ -102,7 +115,8 @@ impl Write for Responder {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.begun = true;
         let half_close = self.table.limits().half_close;
-        send_all(&self.connection, bytes, &mut self.timer, half_close)?;
+        let (timer, sent) = (&mut self.timer, &mut self.sent);
+        send_all(&self.connection, bytes, timer, half_close, sent)?;
         Ok(bytes.len())
     }
 
@@ -132,21 +146,33 @@ impl Drop for Responder {
     }
 }
 
-/// Logs that a request of `client` is rejected. Returns the answer that says so.
+/// Logs that a request of `client` is rejected, the first byte of which was received then.
+/// Returns the answer that says so.
 #[must_use]
-pub fn refusal(rejection: &Rejection, client: SocketAddr) -> Vec<u8> {
+pub fn refusal(rejection: &Rejection, client: SocketAddr, received_at: Instant) -> Vec<u8> {
+    let answer = rejected(rejection, SystemTime::now());
     let line = rejection.request_line.as_deref();
     let request = RequestName {
         method: line.map_or("", |line| &line.method),
         target: line.map_or(b"", |line| &line.target),
         client,
     };
+    let report = RequestReport {
+        request,
+        status: Some(rejection.status),
+        bytes: answer.len() as u64,
+        duration: received_at.elapsed(),
+        endpoint: None,
+        hedged: false,
+        attempts: &NO_ATTEMPTS,
+        reason: Some(&rejection.reason),
+    };
     let client = request.client();
-    request.log(format_args!("refused a request of {client}: {rejection}"));
-    rejected(rejection, SystemTime::now())
+    report.log(format_args!("refused a request of {client}: {rejection}"));
+    answer
 }
 
-/// Sends `bytes` to the client, until `timer` is over.
+/// Sends `bytes` to the client, until `timer` is over, and adds to `sent` what has gone out.
 ///
 /// # Errors
 /// The client has gone, takes nothing, or its connection is closed to make room.
@@ -155,12 +181,14 @@ pub(super) fn send_all(
     mut bytes: &[u8],
     timer: &mut StallTimer,
     half_close: bool,
+    sent: &mut u64,
 ) -> io::Result<()> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     while !bytes.is_empty() {
         match rustix::net::send(connection.socket(), bytes, flags) {
             Ok(amount) => {
                 timer.add(std::time::Duration::ZERO, amount as u64);
+                *sent += amount as u64;
                 bytes = bytes.get(amount..).unwrap_or_default();
             }
             Err(Errno::AGAIN) => {

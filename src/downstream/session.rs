@@ -67,12 +67,8 @@ pub(super) struct Session {
     /// No request has been served yet.
     is_new: bool,
     /// The request that `tiny_http` has a ticket for.
-    pending: Option<Pending>,
-}
-
-#[derive(Debug)]
-struct Pending {
-    request: ValidatedRequest,
+    pending: Option<ValidatedRequest>,
+    /// When the first byte of the last request was received.
     received_at: Instant,
 }
 
@@ -109,6 +105,7 @@ impl Session {
             received: Received::default(),
             is_new: true,
             pending: None,
+            received_at: Instant::now(),
         })
     }
 
@@ -140,12 +137,12 @@ impl Session {
     }
 
     /// Waits for the next head.
-    fn next_request(&mut self) -> Result<Pending, CloseReason> {
+    fn next_request(&mut self) -> Result<ValidatedRequest, CloseReason> {
         let limits = *self.acceptor.table().limits();
         let client = self.client.ip().to_canonical();
         let mut parser = RequestParser::new();
-        let mut received_at = Instant::now();
-        let idle_until = received_at + limits.idle_timeout;
+        self.received_at = Instant::now();
+        let idle_until = self.received_at + limits.idle_timeout;
         loop {
             let bytes = self.received.unused();
             if let Some((request, length)) = parser.parse(bytes, client, &limits.sizes())? {
@@ -154,18 +151,15 @@ impl Session {
                     return Err(rejection.of(&request.head).into());
                 }
                 self.connection.begin_request();
-                return Ok(Pending {
-                    request,
-                    received_at,
-                });
+                return Ok(request);
             }
             if self.refused.is_some() {
-                self.wait_for_more_of_head(received_at + REFUSED_HEAD_TIMEOUT)?;
+                self.wait_for_more_of_head(self.received_at + REFUSED_HEAD_TIMEOUT)?;
             } else if parser.has_begun() {
-                self.wait_for_more_of_head(received_at + limits.header_timeout)?;
+                self.wait_for_more_of_head(self.received_at + limits.header_timeout)?;
             } else {
                 self.wait_for_first_byte(idle_until)?;
-                received_at = Instant::now();
+                self.received_at = Instant::now();
             }
         }
     }
@@ -263,17 +257,13 @@ impl Session {
     }
 
     /// Serves a request. False: the connection ends with it.
-    fn serve(&mut self, pending: Pending) -> bool {
-        let Pending {
-            request:
-                ValidatedRequest {
-                    head,
-                    framing,
-                    persistence,
-                    expects_continue,
-                },
-            received_at,
-        } = pending;
+    fn serve(&mut self, request: ValidatedRequest) -> bool {
+        let ValidatedRequest {
+            head,
+            framing,
+            persistence,
+            expects_continue,
+        } = request;
         // A flood of connections that are reset at once costs neither a call nor a line in the log
         // each. Later on, an attempt finds out when it waits.
         if mem::take(&mut self.is_new) && self.watch.has_reset() {
@@ -308,7 +298,7 @@ impl Session {
             head,
             body,
             client: self.client,
-            received_at,
+            received_at: self.received_at,
             watch: self.watch.clone(),
             session: Arc::clone(&self.kept),
         };
@@ -350,9 +340,9 @@ impl Session {
     /// Answers a request that is not served. What follows on the connection is in doubt.
     fn refuse(&self, rejection: &Rejection) {
         self.acceptor.handler().refused(rejection);
-        let answer = refusal(rejection, self.client);
+        let answer = refusal(rejection, self.client, self.received_at);
         let mut timer = StallTimer::new(LINGER);
-        if send_all(&self.connection, &answer, &mut timer, true).is_ok() {
+        if send_all(&self.connection, &answer, &mut timer, true, &mut 0).is_ok() {
             self.linger();
         }
     }

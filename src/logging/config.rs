@@ -18,6 +18,10 @@ pub struct LogConfig {
     pub microseconds: bool,
     /// Date and time in UTC instead of local time.
     pub utc: bool,
+    /// A line is a JSON object. Its time does not depend on `date`, `time` and `microseconds`.
+    pub json: bool,
+    /// The lines of requests that were served are left out.
+    pub without_served: bool,
 }
 
 /// Where log lines go.

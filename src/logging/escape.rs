@@ -21,16 +21,21 @@ impl Display for Escaped<'_> {
 /// The message as one line, without its end. What is unfit is escaped as in `\n` and `\u{1b}`.
 pub(super) fn one_line(message: impl Display) -> String {
     let mut line = String::with_capacity(128);
-    // Fails if the message's own `Display` does; the line then ends there.
-    let _ = write!(line, "{message}");
-    while let Some(unfit) = line.chars().find(|c| is_unfit(*c)) {
-        line = line.replace(unfit, &unfit.escape_default().to_string());
-    }
+    write_line(&mut line, message);
     line
 }
 
+/// The same, in a buffer that is empty.
+pub(super) fn write_line(line: &mut String, message: impl Display) {
+    // Fails if the message's own `Display` does; the line then ends there.
+    let _ = write!(line, "{message}");
+    while let Some(unfit) = line.chars().find(|c| is_unfit(*c)) {
+        *line = line.replace(unfit, &unfit.escape_default().to_string());
+    }
+}
+
 /// Characters that move the cursor, end a line or turn the direction of writing.
-fn is_unfit(c: char) -> bool {
+pub(super) fn is_unfit(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

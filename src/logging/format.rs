@@ -1,4 +1,5 @@
-//! The layout of a line: `PREFIX DATE TIME message`, as `simplelog` writes it.
+//! The layout of a line: `PREFIX DATE TIME message`, as `simplelog` writes it. With `-log-json`
+//! the message is all of it.
 
 use log::LevelFilter;
 use simplelog::{Config, ConfigBuilder};
@@ -7,10 +8,44 @@ use time::format_description::parse_borrowed;
 
 use super::config::LogConfig;
 use super::escape::one_line;
+use super::json::JsonLayout;
 
 /// Makes `simplelog` write lines of this layout, and only those of our crates: libraries log
 /// by the same façade.
 pub(super) fn simplelog(config: &LogConfig) -> Config {
+    let layout = if config.json { "" } else { layout(config) };
+    let layout = parse_borrowed::<2>(layout).unwrap_or_default();
+    let mut builder = ConfigBuilder::new();
+    if layout.is_empty() {
+        builder.set_time_level(LevelFilter::Off);
+    }
+    builder
+        .set_thread_level(LevelFilter::Off)
+        .set_max_level(LevelFilter::Off)
+        .set_target_level(LevelFilter::Off)
+        .set_time_offset(offset(config))
+        .set_time_format_custom(layout.leak())
+        .add_filter_allow_str("balancing_reverse_proxy")
+        .add_filter_allow_str("dummy_http_server")
+        .build()
+}
+
+/// What of a line of JSON is not in its record.
+pub(super) fn json(config: &LogConfig) -> JsonLayout {
+    JsonLayout {
+        prefix: config.prefix.clone(),
+        offset: offset(config),
+    }
+}
+
+/// The offset of the times in the log. Fails on systems without time zones, which have UTC.
+fn offset(config: &LogConfig) -> UtcOffset {
+    let local = UtcOffset::current_local_offset().ok();
+    local.filter(|_| !config.utc).unwrap_or(UtcOffset::UTC)
+}
+
+/// What stands in front of a message, as `time` describes it.
+fn layout(config: &LogConfig) -> &'static str {
     let prefix = one_line(&config.prefix);
     let prefix = prefix.replace('\\', r"\\").replace('[', r"\[");
     let date = config.date.then_some("[year]/[month]/[day]");
@@ -21,23 +56,8 @@ pub(super) fn simplelog(config: &LogConfig) -> Config {
     };
     let mut words = vec![prefix.as_str(), date.unwrap_or_default(), time];
     words.retain(|word| !word.is_empty());
-    // Leaked once: it is as long as the process lives.
-    let layout = parse_borrowed::<2>(words.join(" ").leak()).unwrap_or_default();
-    // Fails on systems without time zones, which have UTC.
-    let local = UtcOffset::current_local_offset().ok();
-    let mut builder = ConfigBuilder::new();
-    if layout.is_empty() {
-        builder.set_time_level(LevelFilter::Off);
-    }
-    builder
-        .set_thread_level(LevelFilter::Off)
-        .set_max_level(LevelFilter::Off)
-        .set_target_level(LevelFilter::Off)
-        .set_time_offset(local.filter(|_| !config.utc).unwrap_or(UtcOffset::UTC))
-        .set_time_format_custom(layout.leak())
-        .add_filter_allow_str("balancing_reverse_proxy")
-        .add_filter_allow_str("dummy_http_server")
-        .build()
+    // As long as the process lives.
+    words.join(" ").leak()
 }
 
 #[cfg(test)]
@@ -74,6 +94,8 @@ mod tests {
             time: flags.contains('t'),
             microseconds: flags.contains('m'),
             utc: true,
+            json: false,
+            without_served: false,
         }
     }
 

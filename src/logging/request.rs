@@ -1,11 +1,20 @@
-//! Lines about a request: what names it.
+//! Lines about a request: what names it, and what it has come to.
+//!
+//! Each has two forms, a text and the members of a JSON object. Only the one that is written
+//! (`-log-json`) is made.
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use log::kv::Value;
 use log::{Level, Record};
 
 use super::escape::Escaped;
+use super::json::{MEMBERS, Message, OrNull, Seconds, Text};
+
+/// The target of records about requests that were served (`-log-requests`).
+pub(super) const SERVED: &str = concat!(module_path!(), "::served");
 
 /// How much of a target stands in a line, in bytes. A head may be much longer.
 const LONGEST_TARGET: usize = 2048;
@@ -44,9 +53,147 @@ impl RequestName<'_> {
     }
 
     fn log_at(&self, level: Level, message: fmt::Arguments<'_>) {
-        let mut record = Record::builder();
-        record.level(level).target(module_path!());
-        log::logger().log(&record.args(format_args!("{message} {self}")).build());
+        let members = (Message(level, message), Members(self));
+        log(
+            level,
+            module_path!(),
+            format_args!("{message} {self}"),
+            format_args!("{}{}", members.0, members.1),
+        );
+    }
+}
+
+/// What a request has come to. With `-log-json` each request that was received has one.
+#[derive(Clone, Copy)]
+pub struct RequestReport<'a> {
+    /// What names the request.
+    pub request: RequestName<'a>,
+    /// Of the answer that the client got; `None`: the client got none.
+    pub status: Option<u16>,
+    /// Sent to the client, the answer's head included.
+    pub bytes: u64,
+    /// From the first byte of the request to the end of the answer.
+    pub duration: Duration,
+    /// The endpoint that gave the answer; `None`: none did.
+    pub endpoint: Option<usize>,
+    /// The answer is that of a hedge.
+    pub hedged: bool,
+    /// The member `attempts` of the object, an array of [`AttemptReport`]s.
+    pub attempts: &'a dyn Display,
+    /// Why the request was not served, or not as a whole.
+    pub reason: Option<&'a dyn Display>,
+}
+
+/// The member `attempts` of a request that was put to no endpoint.
+pub const NO_ATTEMPTS: &str = "\"attempts\":[]";
+
+/// What an attempt has come to.
+#[derive(Clone, Copy)]
+pub struct AttemptReport<'a> {
+    /// The endpoint's number.
+    pub endpoint: usize,
+    /// `usable`, `cancelled` or the type of the error (RFC 9209 2.3).
+    pub outcome: &'a str,
+    /// Why the answer is not usable, in words.
+    pub reason: Option<&'a dyn Display>,
+    /// Of the answer, where there was one.
+    pub status: Option<u16>,
+    /// From its start until its outcome was known.
+    pub duration: Duration,
+    /// It was a hedge.
+    pub hedged: bool,
+}
+
+impl RequestReport<'_> {
+    /// Logs that the request was served. `text` is the whole line.
+    pub fn log_served(&self, text: fmt::Arguments<'_>) {
+        log(Level::Info, SERVED, text, format_args!("{self}"));
+    }
+
+    /// Logs that the request was not served, or not as a whole. It is named behind `text`.
+    pub fn log(&self, text: fmt::Arguments<'_>) {
+        log(
+            Level::Info,
+            module_path!(),
+            format_args!("{text} {}", self.request),
+            format_args!("{self}"),
+        );
+    }
+
+    /// Logs the request in JSON only: lines of text have said what there is to be said.
+    pub fn log_in_json(&self) {
+        log(
+            Level::Info,
+            module_path!(),
+            format_args!(""),
+            format_args!("{self}"),
+        );
+    }
+}
+
+fn log(level: Level, target: &str, text: fmt::Arguments<'_>, members: fmt::Arguments<'_>) {
+    let members = (MEMBERS, Value::from_display(&members));
+    let mut record = Record::builder();
+    record.level(level).target(target).key_values(&members);
+    log::logger().log(&record.args(text).build());
+}
+
+/// The members of a JSON object.
+impl Display for RequestReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{},\"status\":{},\"bytes\":{},\"duration_s\":{},\"endpoint\":{},\"hedged\":{},{}",
+            Members(&self.request),
+            OrNull(self.status),
+            self.bytes,
+            Seconds(self.duration),
+            OrNull(self.endpoint),
+            self.hedged,
+            self.attempts,
+        )?;
+        self.reason
+            .map_or(Ok(()), |reason| reason_member(f, reason))
+    }
+}
+
+/// A JSON object.
+impl Display for AttemptReport<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{{\"endpoint\":{},\"outcome\":{},\"duration_s\":{},\"hedged\":{},\"status\":{}",
+            self.endpoint,
+            Text(self.outcome),
+            Seconds(self.duration),
+            self.hedged,
+            OrNull(self.status),
+        )?;
+        self.reason
+            .map_or(Ok(()), |reason| reason_member(f, reason))?;
+        f.write_str("}")
+    }
+}
+
+fn reason_member(f: &mut fmt::Formatter<'_>, reason: &dyn Display) -> fmt::Result {
+    write!(f, ",\"reason\":{}", Text(reason))
+}
+
+/// What names a request, as members of a JSON object.
+struct Members<'a>(&'a RequestName<'a>);
+
+impl Display for Members<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RequestName { method, target, .. } = *self.0;
+        let method = (!method.is_empty()).then_some(Text(Method(method)));
+        let target = (!target.is_empty()).then_some(Text(Target(target)));
+        write!(
+            f,
+            ",\"client\":\"{}\",\"method\":{},\"target\":{}",
+            self.0.client(),
+            OrNull(method),
+            OrNull(target),
+        )
     }
 }
 
@@ -146,5 +293,67 @@ mod tests {
             };
             assert_eq!(name.client().to_string(), shown);
         }
+    }
+
+    #[test]
+    fn a_request_and_its_attempts_are_json_objects() {
+        let failed = AttemptReport {
+            endpoint: 0,
+            outcome: "destination_unavailable",
+            reason: Some(&"status 503"),
+            status: Some(503),
+            duration: Duration::from_millis(2),
+            hedged: false,
+        };
+        let won = AttemptReport {
+            endpoint: 1,
+            outcome: "usable",
+            reason: None,
+            status: Some(200),
+            duration: Duration::from_millis(1),
+            hedged: true,
+        };
+        let report = RequestReport {
+            request: RequestName {
+                method: "GET",
+                target: b"/\xff\"",
+                client: "127.0.0.1:5123".parse().unwrap(),
+            },
+            status: Some(200),
+            bytes: 123,
+            duration: Duration::from_millis(3),
+            endpoint: Some(1),
+            hedged: true,
+            attempts: &format!("\"attempts\":[{failed},{won}]"),
+            reason: None,
+        };
+        assert_eq!(
+            report.to_string(),
+            ",\"client\":\"127.0.0.1:5123\",\"method\":\"GET\",\"target\":\"/\\\\xff\\\"\",\
+             \"status\":200,\"bytes\":123,\"duration_s\":0.003000,\"endpoint\":1,\"hedged\":true,\
+             \"attempts\":[{\"endpoint\":0,\"outcome\":\"destination_unavailable\",\
+             \"duration_s\":0.002000,\"hedged\":false,\"status\":503,\"reason\":\"status 503\"},\
+             {\"endpoint\":1,\"outcome\":\"usable\",\"duration_s\":0.001000,\"hedged\":true,\
+             \"status\":200}]"
+        );
+        let given_up = RequestReport {
+            request: RequestName {
+                method: "",
+                target: b"",
+                ..report.request
+            },
+            status: None,
+            endpoint: None,
+            attempts: &NO_ATTEMPTS,
+            reason: Some(&"the client went away"),
+            ..report
+        };
+        assert_eq!(
+            given_up.to_string(),
+            ",\"client\":\"127.0.0.1:5123\",\"method\":null,\"target\":null,\"status\":null,\
+             \"bytes\":123,\"duration_s\":0.003000,\"endpoint\":null,\"hedged\":true,\
+             \"attempts\":[],\"reason\":\"the client went away\"}"
+                .trim_end_matches('}')
+        );
     }
 }

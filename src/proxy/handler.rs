@@ -1,11 +1,10 @@
 //! One request: dispatch, then relay or local reply, then the log line.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
+use std::fmt::{self, Display};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-
-use log::info;
 
 use super::relay::{self, Relayed};
 use super::{local, proxy_status};
@@ -22,7 +21,7 @@ use crate::http::max_forwards;
 use crate::http::request::{Persistence, Rejection};
 use crate::http::response::BodyFraming;
 use crate::http::via::loop_rejection;
-use crate::logging::Target;
+use crate::logging::{NO_ATTEMPTS, RequestReport, Target};
 use crate::metrics::{CLIENT_GONE, Metrics, Refusal};
 use crate::upstream::control::RequestCancellation;
 use crate::upstream::failure::Failure;
@@ -32,6 +31,9 @@ use crate::util::io_error::describe;
 /// Stands behind every report of a client that went away: it may only have closed its
 /// sending side.
 const HALF_CLOSE_HINT: &str = " (see -half-close)";
+
+/// What scripts look for.
+const NO_USABLE_ANSWER: &str = "endpoints failed to return a valid answer";
 
 /// Puts requests to the endpoints and answers them.
 #[derive(Debug)]
@@ -52,13 +54,14 @@ impl Handler for Proxy {
     fn handle(&self, request: ClientRequest, responder: Responder) {
         // In front of the search for loops: it serves to find them.
         if max_forwards::of(&request.head) == Some(0) {
-            local::answer_finally(&request.head, responder);
-            let after = request.received_at.elapsed();
+            let (client, received_at) = (request.client, request.received_at);
+            local::answer_finally(&request.head, client, received_at, responder);
+            let after = received_at.elapsed();
             return self.metrics.request(request.head.method(), 200, after);
         }
         if let Some(rejection) = loop_rejection(&request.head, self.rules.via.as_ref()) {
             self.refused(&rejection);
-            return local::reject(&rejection, request.client, responder);
+            return local::reject(&rejection, request.client, request.received_at, responder);
         }
         let cancellation = RequestCancellation::new(request.watch);
         let started = request.received_at;
@@ -78,13 +81,14 @@ impl Handler for Proxy {
             started,
             metrics: Arc::clone(&self.metrics),
             status: Cell::new(500),
+            is_logged: Cell::new(false),
         };
         // Called while the losers end, perhaps on another thread.
         let answer = move |dispatched: Dispatched| {
             let trail = dispatched.trail;
             match dispatched.answer {
                 Some(winner) => exchange.relay(winner, &trail, responder),
-                None if exchange.cancellation.is_cancelled() => exchange.give_up(responder),
+                None if exchange.cancellation.is_cancelled() => exchange.give_up(&trail, responder),
                 None => exchange.exhausted(&trail, dispatched.retry_after, responder),
             }
         };
@@ -125,14 +129,41 @@ struct Exchange {
     metrics: Arc<Metrics>,
     /// Under which status code the request is counted.
     status: Cell<u16>,
+    is_logged: Cell<bool>,
 }
 
-/// Counts the request, also one whose answer panics, which is a 500.
+/// Counts the request, also one whose answer panics, which is a 500. That is logged by the hook
+/// and the thread of the connection.
 impl Drop for Exchange {
     fn drop(&mut self) {
         let method = self.request.head.method();
         let after = self.started.elapsed();
-        self.metrics.request(method, self.status.get(), after);
+        let status = self.status.get();
+        self.metrics.request(method, status, after);
+        if !self.is_logged.get() {
+            let reason = Some(&"internal error" as &dyn Display);
+            self.report(Some(status), 0, &NO_ATTEMPTS, reason)
+                .log_in_json();
+        }
+    }
+}
+
+/// How a relay broke off.
+enum BreakOff {
+    /// With the hint.
+    ClientGone(&'static str),
+    /// The client takes nothing, in the words of `downstream`.
+    Client(io::Error),
+    Endpoint(Failure),
+}
+
+impl Display for BreakOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientGone(hint) => write!(f, "the client went away{hint}"),
+            Self::Client(error) => write!(f, "the client {}", describe(error)),
+            Self::Endpoint(failure) => write!(f, "the answer broke off: {failure}"),
+        }
     }
 }
 
@@ -168,44 +199,77 @@ impl Exchange {
         if !usable {
             self.metrics.exhausted.add();
         }
+        let bytes = responder.sent();
         match relayed {
             Relayed::Whole => responder.finish(persistence),
             // The end of the connection would pass for the end of the body.
             Relayed::Truncated(_) if framing == BodyFraming::Close => responder.reset(),
             Relayed::Truncated(_) | Relayed::ClientGone(_) => responder.abort(),
         }
-        let note = match relayed {
-            Relayed::Whole => String::new(),
-            Relayed::Truncated(Failure::Cancelled) => {
-                self.metrics.clients_gone.add();
-                format!(", but the client went away{}", self.hint())
-            }
-            Relayed::Truncated(failure) => format!(", but the answer broke off: {failure}"),
-            Relayed::ClientGone(error) => {
-                self.metrics.clients_gone.add();
-                match error.kind() {
-                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
-                        format!(", but the client went away{}", self.hint())
-                    }
-                    _ => format!(", but the client {}", describe(&error)),
-                }
-            }
+        let broken = self.break_off(relayed);
+        let reason = match &broken {
+            Some(broken) => Some(broken as &dyn Display),
+            None => (!usable).then_some(&NO_USABLE_ANSWER as &dyn Display),
         };
-        let request = self.request.name();
-        if !usable {
-            let index = endpoint.index;
-            return request.log(format_args!(
-                "endpoints failed to return a valid answer, returning {status} of endpoint {index}{note}"
-            ));
+        let (index, attempts) = (endpoint.index, trail.in_json());
+        let report = RequestReport {
+            endpoint: Some(index),
+            hedged,
+            ..self.report(Some(status), bytes, &attempts, reason)
+        };
+        let target = Target(report.request.target);
+        let span = GoDuration::from(report.duration);
+        let by = trail.winner(index, hedged);
+        match (usable, &broken) {
+            (true, None) => {
+                report.log_served(format_args!("request {target} served in {span} by {by}"));
+            }
+            (true, Some(broken)) => report.log(format_args!(
+                "request {target} served in {span} by {by}, but {broken}"
+            )),
+            (false, None) => report.log(format_args!(
+                "{NO_USABLE_ANSWER}, returning {status} of endpoint {index}"
+            )),
+            (false, Some(broken)) => report.log(format_args!(
+                "{NO_USABLE_ANSWER}, returning {status} of endpoint {index}, but {broken}"
+            )),
         }
-        let by = trail.winner(endpoint.index, hedged);
-        let (target, span) = (Target(request.target), self.span());
-        if note.is_empty() {
-            info!("request {target} served in {span} by {by}");
-        } else {
-            request.log(format_args!(
-                "request {target} served in {span} by {by}{note}"
-            ));
+    }
+
+    fn break_off(&self, relayed: Relayed) -> Option<BreakOff> {
+        let broken = match relayed {
+            Relayed::Whole => return None,
+            Relayed::Truncated(Failure::Cancelled) => BreakOff::ClientGone(self.hint()),
+            Relayed::Truncated(failure) => return Some(BreakOff::Endpoint(failure)),
+            Relayed::ClientGone(error) => match error.kind() {
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+                    BreakOff::ClientGone(self.hint())
+                }
+                _ => BreakOff::Client(error),
+            },
+        };
+        self.metrics.clients_gone.add();
+        Some(broken)
+    }
+
+    /// What the request has come to, at its end. No endpoint has answered it.
+    fn report<'a>(
+        &'a self,
+        status: Option<u16>,
+        bytes: u64,
+        attempts: &'a dyn Display,
+        reason: Option<&'a dyn Display>,
+    ) -> RequestReport<'a> {
+        self.is_logged.set(true);
+        RequestReport {
+            request: self.request.name(),
+            status,
+            bytes,
+            duration: self.started.elapsed(),
+            endpoint: None,
+            hedged: false,
+            attempts,
+            reason,
         }
     }
 
@@ -218,16 +282,17 @@ impl Exchange {
     }
 
     /// The client has gone away before there was an answer.
-    fn give_up(&self, responder: Responder) {
+    fn give_up(&self, trail: &Trail, responder: Responder) {
         responder.abort();
         self.status.set(CLIENT_GONE);
         self.metrics.clients_gone.add();
-        let request = self.request.name();
-        request.log(format_args!(
-            "request {} given up after {}: the client went away{}",
-            Target(request.target),
-            self.span(),
-            self.hint()
+        let reason = BreakOff::ClientGone(self.hint());
+        let attempts = trail.in_json();
+        let report = self.report(None, 0, &attempts, Some(&reason));
+        report.log(format_args!(
+            "request {} given up after {}: {reason}",
+            Target(report.request.target),
+            GoDuration::from(report.duration),
         ));
     }
 
@@ -244,17 +309,12 @@ impl Exchange {
             proxy_status: &proxy_status::exhausted(trail, self.proxy_status),
             retry_after,
         };
-        responder.send(&reply.to_bytes(SystemTime::now()), persistence);
+        let bytes = responder.send(&reply.to_bytes(SystemTime::now()), persistence);
         self.status.set(status);
         self.metrics.exhausted.add();
-        self.request.name().log(format_args!(
-            "endpoints failed to return a valid answer, returning {status}"
-        ));
-    }
-
-    /// How long the request has taken.
-    fn span(&self) -> GoDuration {
-        GoDuration::from(self.started.elapsed())
+        let reason = Some(&NO_USABLE_ANSWER as &dyn Display);
+        self.report(Some(status), bytes, &trail.in_json(), reason)
+            .log(format_args!("{NO_USABLE_ANSWER}, returning {status}"));
     }
 
     fn hint(&self) -> &'static str {

@@ -41,7 +41,7 @@ pub fn relayed(endpoint: &Endpoint, hedged: bool, trail: &Trail) -> String {
         "{PSEUDONYM}; next-hop={}; details={}",
         // Host and port only: user name and password are no part of it.
         string(endpoint.url.authority()),
-        string(&trail.winner(endpoint.index, hedged))
+        string(&trail.winner(endpoint.index, hedged).to_string())
     )
 }
 

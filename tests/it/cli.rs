@@ -70,7 +70,7 @@ fn a_bad_command_line_is_one_line_on_stderr_and_one_that_leads_to_the_usage() {
         (
             &["-log=x"],
             "-log is ambiguous, it may be any of -log-prefix, -log-file, -log-date, -log-time, \
-             -log-msec, -log-utc",
+             -log-msec, -log-utc, -log-json, -log-requests",
         ),
         (
             &["-endpoints"],

@@ -39,6 +39,7 @@ mod hostile;
 mod house;
 mod idempotent;
 mod intake;
+mod json_log;
 mod lifecycle;
 mod location;
 mod logging;

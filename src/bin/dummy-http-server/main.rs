@@ -67,6 +67,8 @@ fn main() -> ExitCode {
         time: true,
         microseconds: false,
         utc: false,
+        json: false,
+        without_served: false,
     }) {
         Ok(logging) => logging,
         Err(error) => {

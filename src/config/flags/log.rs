@@ -57,5 +57,23 @@ pub(super) const GROUP: Group<Options> = Group {
             help: "date and time in UTC instead of local time",
             set: |options, text| put(&mut options.config.log.utc, values::boolean(text)),
         },
+        Flag {
+            name: "-log-json",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "make each line a JSON object; date and time always stand in it",
+            set: |options, text| put(&mut options.config.log.json, values::boolean(text)),
+        },
+        Flag {
+            name: "-log-requests",
+            takes: Takes::Boolean,
+            default: "true",
+            help: "log each request that was served; what fails is logged in any case",
+            set: |options, text| {
+                let requests = values::boolean(text);
+                let without_served = requests.map(|requests| !requests);
+                put(&mut options.config.log.without_served, without_served)
+            },
+        },
     ],
 };

@@ -1,0 +1,462 @@
+//! `-log-json`: each line is an object, and each request has one.
+
+use crate::common::{
+    DEADLINE, Gate,
+    backend::{Act, Backend, Endpoint, Refused, never, raw, script, send, status, wait},
+    client::Client,
+    eventually,
+    process::Process,
+    proxy::{Builder, Proxy, started_on},
+};
+use serde_json::{Value, json};
+use std::{net::SocketAddr, thread, time::Instant};
+use time::{Date, OffsetDateTime, Time, UtcOffset};
+
+/// A proxy that logs in JSON.
+struct JsonProxy {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl JsonProxy {
+    #[track_caller]
+    fn start(builder: Builder) -> Self {
+        let process = Process::start(builder.flag("-log-json", "true").command());
+        let words = "starting on: ";
+        let line = object(&process.out.wait(words, |line| line.contains(words)));
+        let address = started_on(line["message"].as_str().unwrap());
+        Self { process, address }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// All lines so far.
+    #[track_caller]
+    fn lines(&self) -> Vec<Value> {
+        self.process.out.all().iter().map(|l| object(l)).collect()
+    }
+
+    /// The objects of requests once there are so many.
+    #[track_caller]
+    fn requests(&self, number: usize) -> Vec<Value> {
+        let requests = || {
+            let mut lines = self.lines();
+            lines.retain(|line| line.get("status").is_some());
+            lines
+        };
+        eventually("requests", requests, |requests| requests.len() >= number)
+    }
+
+    /// The one request there was, without what differs each time: `time`, and durations, which
+    /// are checked.
+    #[track_caller]
+    fn request(&self) -> Value {
+        let mut requests = self.requests(1);
+        assert_eq!(requests.len(), 1, "{requests:#?}");
+        let mut request = requests.remove(0);
+        let whole = take_duration(&mut request);
+        assert!(whole <= DEADLINE.as_secs_f64(), "{whole}");
+        for attempt in request["attempts"].as_array_mut().unwrap() {
+            assert!(take_duration(attempt) <= whole, "longer than {whole}");
+        }
+        let members = request.as_object_mut().unwrap();
+        members.remove("time");
+        members.remove("prefix");
+        request
+    }
+}
+
+/// The time that `2026-11-23T14:12:20.363613` is.
+fn time_of(text: &str, hours: i8) -> OffsetDateTime {
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '9' } else { c })
+        .collect();
+    assert_eq!(shape, "9999-99-99T99:99:99.999999");
+    let numbers = text.split(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<u32> = numbers.map(|number| number.parse().unwrap()).collect();
+    let small = |place: usize| u8::try_from(numbers[place]).unwrap();
+    let year = i32::try_from(numbers[0]).unwrap();
+    let date = Date::from_calendar_date(year, small(1).try_into().unwrap(), small(2)).unwrap();
+    let time = Time::from_hms_micro(small(3), small(4), small(5), numbers[6]).unwrap();
+    OffsetDateTime::new_in_offset(date, time, UtcOffset::from_hms(hours, 0, 0).unwrap())
+}
+
+fn take_duration(of: &mut Value) -> f64 {
+    let duration = of.as_object_mut().unwrap().remove("duration_s");
+    duration.and_then(|duration| duration.as_f64()).unwrap()
+}
+
+#[track_caller]
+fn object(line: &str) -> Value {
+    assert!(!line.contains(char::is_control), "{line:?}");
+    match serde_json::from_str::<Value>(line) {
+        Ok(value) if value.is_object() => value,
+        other => panic!("{other:?} of {line:?}"),
+    }
+}
+
+#[test]
+fn each_line_has_its_time_the_prefix_and_a_message_or_a_request() {
+    let backend = Backend::always(status(200));
+    for (prefix, utc) in [
+        ("balancing-reverse-proxy", true),
+        ("a \"b\"", false),
+        ("", false),
+    ] {
+        let before = OffsetDateTime::now_utc();
+        let proxy = JsonProxy::start(
+            Proxy::serial(&[&backend])
+                .env("TZ", "ABC5")
+                .flag("-log-prefix", prefix)
+                // They have no say.
+                .flag("-log-date", "false")
+                .flag("-log-time", "false")
+                .flag("-log-utc", utc.to_string()),
+        );
+        assert_eq!(proxy.client().get("/").status(), 200);
+        proxy.requests(1);
+        let lines = proxy.lines();
+        for line in &lines {
+            let time = line["time"].as_str().unwrap();
+            let (time, hours) = match time.strip_suffix('Z') {
+                Some(time) if utc => (time, 0),
+                _ => (time.strip_suffix("-05:00").unwrap(), -5),
+            };
+            let time = time_of(time, hours);
+            let now = OffsetDateTime::now_utc();
+            // Cut off to microseconds.
+            assert!(before - time < time::Duration::MILLISECOND && time <= now);
+            assert_eq!(line["prefix"].as_str().unwrap_or_default(), prefix);
+        }
+        let message = format!("configuring endpoint 0: \"{}\"", backend.url());
+        assert_eq!(lines[0]["message"], message);
+        assert_eq!(lines[0]["level"], "info");
+        assert_eq!(lines.len(), 3, "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_request_that_moved_on() {
+    let (sick, well) = (
+        Backend::always(status(503)),
+        Backend::always(status(201).body("ok")),
+    );
+    let proxy = JsonProxy::start(Proxy::serial(&[&sick, &Refused::new(), &well]));
+    let mut client = proxy.client();
+    let from = client.local_address().to_string();
+    client.request("GET /p?q=%20", "");
+    let answer = client.response();
+    assert_eq!(answer.status(), 201);
+    let request = proxy.request();
+    let bytes = request["bytes"].as_u64().unwrap();
+    assert!((40..400).contains(&bytes), "{bytes}");
+    assert_eq!(
+        request,
+        json!({
+            "client": from, "method": "GET", "target": "/p?q=%20", "status": 201, "bytes": bytes,
+            "endpoint": 2, "hedged": false,
+            "attempts": [
+                {
+                    "endpoint": 0, "outcome": "destination_unavailable", "hedged": false,
+                    "status": 503, "reason": "status 503",
+                },
+                {
+                    "endpoint": 1, "outcome": "connection_refused", "hedged": false,
+                    "status": null, "reason": "connection refused",
+                },
+                {"endpoint": 2, "outcome": "usable", "hedged": false, "status": 201},
+            ],
+        })
+    );
+    // Each failed attempt has its line, too, with what names the request.
+    let lines = proxy.lines();
+    let failed = lines
+        .iter()
+        .filter(|line| line["level"] == "info" && line["target"] == "/p?q=%20");
+    let messages: Vec<_> = failed
+        .map(|line| line["message"].as_str().unwrap())
+        .collect();
+    let first = format!("endpoint 0: {}: status 503", sick.url());
+    assert_eq!(messages.len(), 2, "{lines:#?}");
+    assert_eq!(messages[0], first);
+}
+
+#[test]
+fn a_hedge_that_won() {
+    let (slow, quick) = (Backend::always(never()), Backend::always(status(200)));
+    let proxy = JsonProxy::start(Proxy::hedged(&[&slow, &quick]));
+    assert_eq!(proxy.client().get("/").status(), 200);
+    let request = proxy.request();
+    assert_eq!(
+        (&request["endpoint"], &request["hedged"]),
+        (&json!(1), &json!(true))
+    );
+    assert_eq!(
+        request["attempts"],
+        json!([
+            {"endpoint": 0, "outcome": "cancelled", "hedged": false, "status": null},
+            {"endpoint": 1, "outcome": "usable", "hedged": true, "status": 200},
+        ])
+    );
+}
+
+#[test]
+fn an_exhausted_request_and_the_best_answer() {
+    for (on_exhausted, status_code, endpoint) in [
+        ("500", 500, None),
+        ("gateway", 502, None),
+        ("best", 404, Some(1)),
+    ] {
+        let (worse, best) = (Backend::always(status(503)), Backend::always(status(404)));
+        let proxy = JsonProxy::start(
+            Proxy::serial(&[&worse, &best])
+                .flag("-terminal-responses", "200")
+                .flag("-on-exhausted", on_exhausted),
+        );
+        assert_eq!(proxy.client().get("/").status(), status_code);
+        let request = proxy.request();
+        assert_eq!(request["status"], status_code);
+        assert_eq!(request["endpoint"], json!(endpoint));
+        assert_eq!(
+            request["reason"],
+            "endpoints failed to return a valid answer"
+        );
+        let statuses = request["attempts"].as_array().unwrap().iter();
+        let statuses: Vec<_> = statuses.map(|attempt| &attempt["status"]).collect();
+        assert_eq!(statuses, [503, 404]);
+    }
+}
+
+#[test]
+fn a_client_that_has_gone_got_no_status() {
+    let backend = Backend::always(never());
+    let proxy = JsonProxy::start(Proxy::serial(&[&backend]));
+    let mut client = proxy.client();
+    client.request("DELETE /slow", "");
+    backend.wait_for_calls(1);
+    client.finish_sending();
+    client.rest();
+    let request = proxy.request();
+    assert_eq!(request["status"], Value::Null);
+    assert_eq!(request["method"], "DELETE");
+    assert_eq!(request["bytes"], 0);
+    assert_eq!(request["reason"], "the client went away (see -half-close)");
+    assert_eq!(request["attempts"][0]["outcome"], "cancelled");
+}
+
+#[test]
+fn an_answer_that_broke_off_has_its_status_and_what_was_sent() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n";
+    let acts = [send(head), Act::Generate(1_000_000), Act::Close];
+    let backend = Backend::always(script(acts));
+    let proxy = JsonProxy::start(Proxy::serial(&[&backend]));
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    client.rest();
+    let request = proxy.request();
+    assert_eq!(request["status"], 200);
+    let reason = request["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the answer broke off: "), "{reason}");
+    let bytes = request["bytes"].as_u64().unwrap();
+    assert!((1_000_000..1_001_000).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn requests_that_ask_no_endpoint() {
+    let backend = Backend::untouched();
+    let table = [
+        ("GET /x HTTP/1.1\r\n\r\n", 400, json!("GET"), json!("/x")),
+        ("\u{16}\u{3}\u{1}", 400, Value::Null, Value::Null),
+        ("GET x HTTP/1.1\r\n\r\n", 400, json!("GET"), Value::Null),
+        (
+            "OPTIONS /o HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n",
+            200,
+            json!("OPTIONS"),
+            json!("/o"),
+        ),
+    ];
+    for (bytes, status, method, target) in table {
+        let proxy = JsonProxy::start(Proxy::serial(&[&backend]));
+        let mut client = proxy.client();
+        client.send(bytes);
+        let answer = client.response();
+        assert_eq!(answer.status(), status);
+        let request = proxy.request();
+        assert_eq!(request["status"], status);
+        assert_eq!((&request["method"], &request["target"]), (&method, &target));
+        assert_eq!(request["attempts"], json!([]));
+        assert_eq!(request["endpoint"], Value::Null);
+        assert_eq!(request.get("reason").is_some(), status != 200, "{request}");
+    }
+}
+
+#[test]
+fn what_a_client_or_an_endpoint_sends_breaks_no_string() {
+    let hostile = b"HTTP/1.1 20\x1b0 \"\\\x07\xff\r\n\r\n\x1b[0m\"}";
+    let backend = Backend::always(raw(hostile));
+    let proxy = JsonProxy::start(Proxy::serial(&[&backend]));
+    // Everything that may stand in a target, and what is not UTF-8.
+    let mut target = vec![b'/'];
+    target.extend((0x21..=0xff).filter(|byte| ![b'#', 0x7f].contains(byte)));
+    target.extend("\u{fc}\u{2028}\u{202e}\u{85}".bytes());
+    let mut request = b"GET ".to_vec();
+    request.extend(&target);
+    request.extend(b" HTTP/1.1\r\nHost: h\r\n\r\n");
+    let mut client = proxy.client();
+    client.send(&request);
+    assert_eq!(client.response().status(), 500);
+    let request = proxy.request();
+    let shown = request["target"].as_str().unwrap();
+    let ascii: String = (0x21..0x7f).map(char::from).filter(|c| *c != '#').collect();
+    assert!(shown.starts_with(&format!("/{ascii}\\x80\\x81")), "{shown}");
+    assert!(
+        shown.ends_with("\\xff\u{fc}\u{2028}\u{202e}\u{85}"),
+        "{shown}"
+    );
+    for bytes in ["GET /\"\u{1} HTTP/1.1\r\n\r\n", "\u{1b}[31m\"\\ \r\n\r\n"] {
+        let mut client = proxy.client();
+        client.send(bytes);
+        assert_eq!(client.response().status(), 400);
+    }
+    assert_eq!(proxy.requests(3).len(), 3);
+    proxy.lines();
+}
+
+#[test]
+fn requests_that_were_served_can_be_left_out() {
+    let gate = Gate::closed();
+    let backend = Backend::choosing(move |request| match request.request_line() {
+        b"GET /sick HTTP/1.1" => status(503),
+        b"GET /long HTTP/1.1" => script([
+            send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n"),
+            wait(&gate),
+        ]),
+        _ => status(200),
+    });
+    for in_json in [false, true] {
+        let command = Proxy::serial(&[&backend])
+            .flag("-log-requests", "false")
+            .flag("-log-json", in_json.to_string())
+            .flag("-log-utc", "true")
+            .command();
+        let process = Process::start(command);
+        let line = process
+            .out
+            .wait("starting on", |line| line.contains("starting on: "));
+        let address = if in_json {
+            started_on(object(&line)["message"].as_str().unwrap())
+        } else {
+            started_on(&line)
+        };
+        let mut client = Client::connect(address);
+        assert_eq!(client.get("/served").status(), 200);
+        client.request("OPTIONS /served", "Max-Forwards: 0\r\n");
+        assert_eq!(client.response_to("OPTIONS").status(), 200);
+        assert_eq!(client.get("/sick").status(), 500);
+        client.request("GET /long", "");
+        client.until("begun");
+        client.finish_sending();
+        client.rest();
+        Client::connect(address).send("GET /refused HTTP/1.1\r\n\r\n");
+        for words in ["/sick", "/long", "/refused"] {
+            process.out.wait(words, |line| line.contains(words));
+        }
+        let lines = process.out.all();
+        assert!(
+            !lines.iter().any(|line| line.contains("/served")),
+            "{lines:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_end_is_logged_in_json_too() {
+    let backend = Backend::untouched();
+    let command = Proxy::serial(&[&backend])
+        .flag("-log-json", "true")
+        .flag("-stop-after", "10ms")
+        .command();
+    let mut process = Process::start(command);
+    assert!(process.wait_for_exit().success());
+    let lines = process.out.to_the_end();
+    let last = object(lines.last().unwrap());
+    assert_eq!(
+        last["message"],
+        "stopping balancing-reverse-proxy after 10ms"
+    );
+    for line in lines {
+        object(&line);
+    }
+}
+
+#[test]
+fn the_log_agrees_with_the_clients_and_the_endpoints_to_the_request() {
+    const CLIENTS: u8 = 4;
+    const EACH: usize = 50;
+    let all = usize::from(CLIENTS) * EACH;
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let faulty = Backend::choosing(move |_| {
+        match turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 4 {
+            0 => status(503),
+            1 => status(404).body("no"),
+            _ => status(200).body("ok"),
+        }
+    });
+    // Half of what comes to it.
+    let second = Backend::choosing(|request| {
+        let target = request.request_line().strip_suffix(b" HTTP/1.1");
+        let last = target.and_then(|target| target.last());
+        status(if last.is_some_and(|digit| digit % 2 == 1) {
+            500
+        } else {
+            200
+        })
+    });
+    let proxy = JsonProxy::start(Proxy::serial(&[&faulty, &Refused::new(), &second]));
+    let begun = Instant::now();
+    let got: Vec<u16> = thread::scope(|scope| {
+        let ask = |client: u8| {
+            let mut connection = proxy.client();
+            let ask = move |n| {
+                connection
+                    .get(&format!("/{}", usize::from(client) * EACH + n))
+                    .status()
+            };
+            (0..EACH).map(ask).collect::<Vec<_>>()
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|n| scope.spawn(move || ask(n))).collect();
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap())
+            .collect()
+    });
+    let requests = proxy.requests(all);
+    assert_eq!(requests.len(), all);
+    let count = |status: u16| got.iter().filter(|got| **got == status).count();
+    for status in [200, 404, 500] {
+        let logged = requests
+            .iter()
+            .filter(|request| request["status"] == status);
+        assert_eq!(logged.count(), count(status), "{status}");
+    }
+    assert!(count(404) > 0 && count(500) > 0, "{got:?}");
+    let attempts = requests
+        .iter()
+        .flat_map(|request| request["attempts"].as_array().unwrap());
+    let attempts: Vec<_> = attempts.collect();
+    for (endpoint, calls) in [(0, faulty.calls()), (2, second.calls())] {
+        let logged = attempts
+            .iter()
+            .filter(|attempt| attempt["endpoint"] == endpoint);
+        assert_eq!(logged.count(), calls, "endpoint {endpoint}");
+    }
+    let most = begun.elapsed().as_secs_f64() * f64::from(CLIENTS);
+    let sum: f64 = requests
+        .iter()
+        .map(|r| r["duration_s"].as_f64().unwrap())
+        .sum();
+    assert!(sum > 0.0 && sum <= most, "{sum} of {most}");
+}
