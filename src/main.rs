@@ -43,7 +43,7 @@ use balancing_reverse_proxy::util::poll::poll_until;
 use balancing_reverse_proxy::util::ready_file::ReadyFile;
 use balancing_reverse_proxy::util::thread_pool::ThreadPool;
 use crossbeam_channel::{Receiver, after, at, bounded, never, select};
-use log::{error, info};
+use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -115,9 +115,9 @@ fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let metrics: Arc<Metrics> = Arc::default();
     let dispatcher = Arc::new(Dispatcher::new(
         endpoints(&config, &limits, &rules, &idle_monitor)?,
-        config.backups.len(),
+        config.listed.backups,
         config.policy,
-        attempt_threads(&limits, config.endpoints.len() + config.backups.len()),
+        attempt_threads(&limits, config.listed.endpoints.len()),
         Arc::clone(&metrics),
     ));
     let proxy = Proxy {
@@ -287,12 +287,14 @@ fn endpoints(
         idle_connections: limits.max_connections,
         idle_monitor: Arc::clone(idle_monitor),
     };
-    let backups = config.backups.iter().map(|url| (url, " (backup)"));
-    let urls = config.endpoints.iter().map(|url| (url, "")).chain(backups);
-    let mut endpoints = Vec::new();
-    for (index, (url, mark)) in urls.enumerate() {
-        info!("configuring endpoint {index}: \"{url}\"{mark}");
-        endpoints.push(Endpoint::new(index, url.clone(), &settings)?);
+    for path in &config.listed.exposed {
+        warn!("{path:?} holds keys, and others may read it (chmod o-r makes it private)");
+    }
+    let mut endpoints = Vec::with_capacity(config.listed.endpoints.len());
+    for (index, endpoint) in config.listed.endpoints.iter().enumerate() {
+        let mark = config.listed.mark(index);
+        info!("configuring endpoint {index}: \"{}\"{mark}", endpoint.url);
+        endpoints.push(Endpoint::new(index, endpoint.clone(), &settings)?);
     }
     Ok(endpoints)
 }
@@ -300,7 +302,7 @@ fn endpoints(
 /// The limits that there are descriptors for. A request takes a connection to each endpoint, in
 /// use or idle, and a file for the body.
 fn fitting_limits(config: &Config) -> Result<Limits, String> {
-    let of_request = config.endpoints.len() + config.backups.len() + 1;
+    let of_request = config.listed.endpoints.len() + 1;
     let monitored = config.monitor.as_ref();
     let of_monitor = monitored.map_or(0, |_| descriptors::of_server(&monitor::LIMITS));
     descriptors::fit(config.limits, of_request, of_monitor)

@@ -3,9 +3,11 @@
 //! Flags fill the types of the modules that use the values. After [`Options::finish`] nothing
 //! is a string to be interpreted later.
 
+mod endpoint_source;
 mod flags;
 mod options;
 
+pub use endpoint_source::{EndpointSource, EndpointSources, Listed, SourceError};
 pub use flags::PROXY;
 pub use options::{Config, ConfigError, Options};
 

@@ -1,6 +1,6 @@
 //! What the flags fill, and what they mean together.
 //!
-//! The only files that are read are those with certificates and a key.
+//! The only files that are read are those with endpoints, certificates and a key.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::endpoint_source::{EndpointSource, EndpointSources, Listed, SourceError, shown_path};
 use crate::dispatch::policy::{CooldownConfig, HedgeAfter, Hedging, Mode, Policy};
 use crate::downstream::limits::Limits;
 use crate::downstream::listen::ListenAddress;
-use crate::http::endpoint_url::{EndpointUrl, masked};
 use crate::http::forward::ForwardRules;
 use crate::logging::LogConfig;
 use crate::upstream::endpoint::EndpointPolicy;
@@ -20,10 +20,10 @@ use crate::upstream::pem::{self, PemFileError};
 /// Everything the proxy needs to know.
 #[derive(Debug, Default)]
 pub struct Config {
-    /// The endpoints in their order; at least one.
-    pub endpoints: Vec<EndpointUrl>,
-    /// Those that are asked only when no other one has a usable answer, in their order.
-    pub backups: Vec<EndpointUrl>,
+    /// Where the endpoints are listed.
+    pub sources: EndpointSources,
+    /// What is listed there: at least one endpoint.
+    pub listed: Listed,
     /// Where to listen.
     pub address: ListenAddress,
     /// Where to show how the proxy runs, if anywhere.
@@ -79,8 +79,8 @@ impl Options {
     /// The first thing that is wrong.
     pub fn finish(self) -> Result<Config, ConfigError> {
         let mut config = self.config;
-        if config.endpoints.is_empty() {
-            return Err(if config.backups.is_empty() {
+        if config.sources.endpoints == EndpointSource::default() {
+            return Err(if config.sources.backups == EndpointSource::default() {
                 ConfigError::NoEndpoints
             } else {
                 ConfigError::BackupsAlone
@@ -101,6 +101,7 @@ impl Options {
             config.roots = pem::roots(&path).map_err(pem_file("-ca-file", path))?;
         }
         config.identity = identity(self.client_cert, self.client_key)?;
+        config.listed = config.sources.read().map_err(ConfigError::Source)?;
         Ok(config)
     }
 }
@@ -144,6 +145,8 @@ pub enum ConfigError {
     NoEndpoints,
     /// `-backups` was given, `-endpoints` was not.
     BackupsAlone,
+    /// A file with endpoints cannot be used.
+    Source(SourceError),
     /// A file with certificates or a key cannot be used.
     PemFile {
         /// The flag that names it.
@@ -174,15 +177,9 @@ impl fmt::Display for ConfigError {
                  usable answer)",
             ),
             Self::PemFile { flag, path, reason } => {
-                let path = path.to_string_lossy();
-                // A path may have an `@` in it; a URL that stands here by mistake is masked.
-                let path = if path.contains("://") {
-                    masked(&path).into()
-                } else {
-                    path
-                };
-                write!(f, "{flag}: {path:?} {reason}")
+                write!(f, "{flag}: {:?} {reason}", shown_path(path))
             }
+            Self::Source(error) => error.fmt(f),
             Self::NoClientKey => f.write_str(
                 "-client-key is missing (-client-cert needs it; the file may be the same)",
             ),

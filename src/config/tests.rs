@@ -44,7 +44,12 @@ fn takes_over_the_flags() {
         "-rewrite-location",
     ])
     .unwrap();
-    let shown: Vec<String> = config.endpoints.iter().map(ToString::to_string).collect();
+    let shown: Vec<String> = config
+        .listed
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.url.to_string())
+        .collect();
     assert_eq!(shown, ["http://a:1/…", "https://b"]);
     assert_eq!(config.address.to_string(), "localhost:9");
     assert!(config.policy.terminal.contains(404) && !config.policy.terminal.contains(200));
@@ -168,6 +173,37 @@ fn refuses_endpoints_with_a_reason() {
         assert_eq!(message(&["-e", value]), expected);
     }
     assert!(message(&["-f"]).starts_with("-endpoints is missing ("));
+}
+
+#[test]
+fn a_file_of_endpoints_that_cannot_be_used_is_a_bad_command_line() {
+    for (value, expected) in [
+        ("@", "-endpoints: \"@\" names no file (write @FILE)"),
+        (
+            "@/no/such/file",
+            "-endpoints: \"/no/such/file\" cannot be read: no such file or directory",
+        ),
+        ("@/", "-endpoints: \"/\" cannot be read: is a directory"),
+        (
+            "@/dev/null",
+            "-endpoints: \"/dev/null\" names no endpoint (write one URL a line)",
+        ),
+        (
+            "@/dev/zero",
+            "-endpoints: \"/dev/zero\" is larger than 1 MiB, too much for a list of endpoints",
+        ),
+        (
+            "@http://me:secret@a/secret",
+            "-endpoints: \"http://***@a/…\" cannot be read: no such file or directory",
+        ),
+        (
+            "http://a,@file",
+            "-endpoints: \"http://***@file\" has a comma in front of an @ (a comma inside a URL is \
+             written %2C, and a file stands alone: @FILE)",
+        ),
+    ] {
+        assert_eq!(message(&["-e", value]), expected);
+    }
 }
 
 #[test]
@@ -415,9 +451,9 @@ fn a_bad_boolean_or_duration_is_reported_with_its_flag_and_the_remedy() {
 #[test]
 fn backups_are_endpoints_behind_others() {
     let both = config(&["-e=http://a,http://b", "-b= http://c , https://d/x"]).unwrap();
-    assert_eq!((both.endpoints.len(), both.backups.len()), (2, 2));
-    assert_eq!(both.backups[1].authority(), "d");
-    assert!(config(&["-e=http://a"]).unwrap().backups.is_empty());
+    assert_eq!((both.listed.endpoints.len(), both.listed.backups), (4, 2));
+    assert_eq!(both.listed.endpoints[3].url.authority(), "d");
+    assert_eq!(config(&["-e=http://a"]).unwrap().listed.backups, 0);
     assert_eq!(
         message(&["-backups=http://a"]),
         "-endpoints is missing (-backups are asked only when none of the endpoints has a usable \

@@ -188,10 +188,16 @@ fn cut_in_pieces(parts: &[&str], index: usize) -> Option<EndpointUrlError> {
     let first = before.iter().rposition(begins).unwrap_or(0);
     let end = behind.iter().position(begins).unwrap_or(behind.len());
     let pieces = parts.get(first..before.len() + end)?;
-    let cut = pieces.iter().skip(1).any(|piece| piece.contains('@'));
+    let behind = || pieces.iter().skip(1);
+    let cut = behind().any(|piece| piece.contains('@'));
+    let is_file = behind().any(|piece| piece.trim_start().starts_with('@'));
     cut.then(|| EndpointUrlError {
         shown: Some(masked(pieces.join(",").trim())),
-        kind: EndpointUrlErrorKind::Comma,
+        kind: if is_file {
+            EndpointUrlErrorKind::File
+        } else {
+            EndpointUrlErrorKind::Comma
+        },
         place: Place::Alone,
     })
 }

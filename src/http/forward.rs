@@ -9,6 +9,7 @@
 //! | `Trailer` | removed | removed | trailers are not passed on: RFC 9110 6.6.2 |
 //! | `Proxy-Authorization` / `Proxy-Authenticate` | removed | removed | meant for the first proxy: RFC 9110 11.7 |
 //! | `Expect` | removed | – | answered here: RFC 9110 10.1.1 |
+//! | what the endpoint has header lines for | the endpoint's lines | – | see [`endpoint_config`](super::endpoint_config) |
 //! | `Host` | the endpoint's, or the client's with `-keep-host` | – | mirrors live on different hosts |
 //! | `Content-Length` | of the body as it is sent | the endpoint's, or chunked | RFC 9112 6 |
 //! | `Authorization` | from the endpoint's URL, if the client has none | – | RFC 9110 11.6.2 |
@@ -25,6 +26,7 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
+use super::endpoint_config::HeaderLines;
 use super::header::{Header, Headers, is};
 use super::location::LocationRewrite;
 use super::max_forwards;
@@ -70,7 +72,7 @@ impl HostRule {
     }
 }
 
-/// The request's head for one endpoint, with the empty line.
+/// The request's head for one endpoint, with the empty line. `own` are the endpoint's lines.
 ///
 /// `body` is the length in bytes of the body that the client has sent, which may be empty;
 /// `None` if it has announced none.
@@ -78,6 +80,7 @@ impl HostRule {
 pub fn request_head(
     request: &RequestHead,
     endpoint: &EndpointUrl,
+    own: &HeaderLines,
     rules: &ForwardRules,
     body: Option<u64>,
 ) -> Vec<u8> {
@@ -92,15 +95,15 @@ pub fn request_head(
     let last_forwarded_for = headers
         .iter()
         .rposition(|header| is(header.name, "X-Forwarded-For"));
-    let mut host = Some(rules.host.of(request, endpoint));
+    let mut host = Some(own.host().unwrap_or(rules.host.of(request, endpoint)));
     if headers.get("Host").is_none() {
         head.line(b"Host", host.take().unwrap_or_default());
     }
     let needs_length = matches!(request.method(), "POST" | "PUT" | "PATCH");
     let mut length = body.or(needs_length.then_some(0));
-    let mut has_authorization = false;
+    let mut has_authorization = own.replace(b"Authorization");
     let max_forwards = max_forwards::of(request);
-    let mut kept = KeptForwarded::default();
+    let mut kept = KeptForwarded::replaced_by(own);
 
     for (index, header) in headers.iter().enumerate() {
         let name = header.name;
@@ -112,6 +115,8 @@ pub fn request_head(
             if let Some(length) = length.take() {
                 head.display(b"Content-Length", length);
             }
+        } else if own.replace(name) {
+            // The endpoint's lines follow.
         } else if Some(index) == last_forwarded_for {
             head.begin(name);
             if !header.value.is_empty() {
@@ -135,6 +140,9 @@ pub fn request_head(
     if let Some(length) = length {
         head.display(b"Content-Length", length);
     }
+    for line in own.sent() {
+        head.line(line.name, line.value);
+    }
     if let Some(authorization) = endpoint.authorization()
         && !has_authorization
     {
@@ -143,12 +151,7 @@ pub fn request_head(
     if last_forwarded_for.is_none() {
         head.display(b"X-Forwarded-For", request.client());
     }
-    if let Some(host) = request.host().filter(|_| !kept.host) {
-        head.line(b"X-Forwarded-Host", host);
-    }
-    if !kept.proto {
-        head.line(b"X-Forwarded-Proto", b"http");
-    }
+    head.forwarded(request, &kept);
     head.via(request.version(), rules);
     head.finish()
 }
@@ -250,13 +253,20 @@ fn is_replaced(name: &[u8]) -> bool {
 }
 
 /// Which of these fields of the request have been kept.
-#[derive(Default)]
 struct KeptForwarded {
     host: bool,
     proto: bool,
 }
 
 impl KeptForwarded {
+    /// Those that the endpoint has lines for count as kept.
+    fn replaced_by(own: &HeaderLines) -> Self {
+        Self {
+            host: own.replace(b"X-Forwarded-Host"),
+            proto: own.replace(b"X-Forwarded-Proto"),
+        }
+    }
+
     /// Whether the line is one of these, and has a value.
     fn takes(&mut self, header: Header<'_>) -> bool {
         let kept = match header.name.len() {
@@ -323,6 +333,16 @@ impl HeadWriter {
             BodyFraming::Length(length) => self.display(b"Content-Length", length),
             BodyFraming::Chunked if is(name, "Transfer-Encoding") => self.line(name, b"chunked"),
             BodyFraming::Chunked => self.line(b"Transfer-Encoding", b"chunked"),
+        }
+    }
+
+    /// `X-Forwarded-Host` and `X-Forwarded-Proto` of our own, for those that have not been kept.
+    fn forwarded(&mut self, request: &RequestHead, kept: &KeptForwarded) {
+        if let Some(host) = request.host().filter(|_| !kept.host) {
+            self.line(b"X-Forwarded-Host", host);
+        }
+        if !kept.proto {
+            self.line(b"X-Forwarded-Proto", b"http");
         }
     }
 

@@ -4,6 +4,7 @@
 //! no socket, no file and no clock, so each rule is tested with a table.
 
 pub mod chunked;
+pub mod endpoint_config;
 pub mod endpoint_url;
 pub mod forward;
 mod head_rules;

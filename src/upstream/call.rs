@@ -14,8 +14,7 @@ use crate::http::response::{BodyLength, ResponseHead};
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
 
-/// What one call and its transport share, past ureq.
-#[derive(Debug)]
+/// What one call and its transport share, past ureq. Not `Debug`: keys stand in the head.
 pub struct Call {
     /// Deadline and cancellation of the attempt.
     pub control: Arc<AttemptControl>,

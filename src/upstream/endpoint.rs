@@ -23,6 +23,7 @@ use super::resolver::Resolver;
 use super::response::{Response, with_head};
 use super::stream::Tls;
 use super::transport::NoResolver;
+use crate::http::endpoint_config::{EndpointConfig, HeaderLines};
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, ForwardRules};
 use crate::http::request::RequestHead;
@@ -39,6 +40,8 @@ pub struct Endpoint {
     pub url: EndpointUrl,
     /// What is counted of it.
     pub counters: Arc<EndpointCounters>,
+    /// What its requests have in place of the client's lines.
+    lines: HeaderLines,
     agent: Agent,
     /// For tests; it is the agent's.
     #[cfg(test)]
@@ -97,21 +100,22 @@ pub struct UpstreamRequest<'a> {
 }
 
 impl Endpoint {
-    /// The endpoint at `url`.
+    /// The endpoint that is configured so.
     ///
     /// # Errors
     /// A host that is neither a name nor an address, in words for the user.
-    pub fn new(index: usize, url: EndpointUrl, settings: &Settings) -> Result<Self, String> {
-        let resolver = Resolver::new(url.host(), url.port());
-        Self::with_resolver(index, url, settings, resolver)
+    pub fn new(index: usize, config: EndpointConfig, settings: &Settings) -> Result<Self, String> {
+        let resolver = Resolver::new(config.url.host(), config.url.port());
+        Self::with_resolver(index, config, settings, resolver)
     }
 
     fn with_resolver(
         index: usize,
-        url: EndpointUrl,
+        config: EndpointConfig,
         settings: &Settings,
         resolver: Arc<Resolver>,
     ) -> Result<Self, String> {
+        let EndpointConfig { url, lines } = config;
         let origin = url
             .origin()
             .parse()
@@ -148,6 +152,7 @@ impl Endpoint {
             index,
             url,
             counters: Arc::default(),
+            lines,
             agent: Agent::with_parts(config, connector, NoResolver),
             #[cfg(test)]
             pool,
@@ -208,6 +213,7 @@ impl Endpoint {
             head: forward::request_head(
                 request.head,
                 &self.url,
+                &self.lines,
                 &self.rules,
                 request.body.length(),
             ),
@@ -275,7 +281,8 @@ mod tests {
     fn endpoint() -> (TcpListener, Endpoint) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let endpoint = Endpoint::new(0, url.parse().unwrap(), &settings()).unwrap();
+        let endpoint =
+            Endpoint::new(0, url.parse::<EndpointUrl>().unwrap().into(), &settings()).unwrap();
         (listener, endpoint)
     }
 
@@ -414,9 +421,9 @@ mod tests {
         let port = sick.local_addr().unwrap().port();
         let well = TcpListener::bind(("127.0.0.2", port)).unwrap();
         let addresses = [sick.local_addr().unwrap(), well.local_addr().unwrap()];
-        let url = format!("{scheme}://name.test:{port}").parse().unwrap();
+        let url: EndpointUrl = format!("{scheme}://name.test:{port}").parse().unwrap();
         let resolver = Resolver::of(&addresses);
-        let endpoint = Endpoint::with_resolver(0, url, &settings(), resolver).unwrap();
+        let endpoint = Endpoint::with_resolver(0, url.into(), &settings(), resolver).unwrap();
         let request = UpstreamRequest {
             head: &request("POST"),
             body: &Body::Memory(Arc::new(*b"body")),

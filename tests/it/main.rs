@@ -41,6 +41,7 @@ mod idempotent;
 mod intake;
 mod json_log;
 mod lifecycle;
+mod lists;
 mod location;
 mod logging;
 mod loops;

@@ -1,9 +1,9 @@
 //! Flags: which endpoints there are, and where clients find the proxy.
 
-use crate::cli::{Flag, Group, Problem, Takes, URLS, put, values};
+use crate::cli::{Flag, Group, Takes, URLS, put, values};
+use crate::config::endpoint_source::EndpointSource;
 use crate::config::options::Options;
 use crate::downstream::listen::ListenAddress;
-use crate::http::endpoint_url::parse_list;
 
 pub(super) const GROUP: Group<Options> = Group {
     title: "Addresses",
@@ -13,10 +13,12 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::List(URLS),
             default: "",
             help: "base URLs of the endpoints, separated by commas: http or https, with an \
-                   optional path and query (required)",
+                   optional path and query; or @FILE that lists them (required)",
             set: |options, text| {
-                let urls = parse_list(text).map_err(Problem::part);
-                put(&mut options.config.endpoints, urls)
+                put(
+                    &mut options.config.sources.endpoints,
+                    EndpointSource::parse(text),
+                )
             },
         },
         Flag {
@@ -26,8 +28,10 @@ pub(super) const GROUP: Group<Options> = Group {
             help: "endpoints that are asked only when no other one has a usable answer, or all \
                    others are passed over; written as -endpoints, and numbered behind those",
             set: |options, text| {
-                let urls = parse_list(text).map_err(Problem::part);
-                put(&mut options.config.backups, urls)
+                put(
+                    &mut options.config.sources.backups,
+                    EndpointSource::parse(text),
+                )
             },
         },
         Flag::address(":8080", |options, text| {

@@ -54,6 +54,8 @@ pub enum EndpointUrlErrorKind {
     UserInformation,
     /// A comma in the user information, which has cut the URL in two.
     Comma,
+    /// The same in front of an `@`: a file may have been meant.
+    File,
 }
 
 impl EndpointUrlError {
@@ -152,6 +154,11 @@ impl fmt::Display for EndpointUrlError {
                 f,
                 "{shown} has a % in its user information without two hexadecimal digits \
                  (a % itself is written %25)"
+            ),
+            Kind::File => write!(
+                f,
+                "{shown} has a comma in front of an @ (a comma inside a URL is written %2C, and a \
+                 file stands alone: @FILE)"
             ),
             Kind::Comma => write!(
                 f,

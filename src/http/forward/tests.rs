@@ -1,5 +1,7 @@
 //! A table for each rule of what is changed in a head.
 
+mod own_lines;
+
 use super::*;
 
 fn headers(lines: &[&str]) -> Headers {
@@ -35,9 +37,17 @@ fn rules() -> ForwardRules {
     }
 }
 
+fn own(lines: &[&str]) -> HeaderLines {
+    let mut own = HeaderLines::default();
+    for line in lines {
+        own.add(line.as_bytes()).unwrap();
+    }
+    own
+}
+
 fn forwarded(url: &str, request: &RequestHead, body: Option<u64>) -> Vec<String> {
     let url = url.parse().unwrap();
-    lines(&request_head(request, &url, &rules(), body))
+    lines(&request_head(request, &url, &own(&[]), &rules(), body))
 }
 
 const OURS: [&str; 4] = [
@@ -248,7 +258,7 @@ fn the_host_that_the_client_asked_for_is_kept_on_demand() {
             host: HostRule::Client,
             ..rules()
         };
-        let forwarded = lines(&request_head(&request, &url, &rules, None));
+        let forwarded = lines(&request_head(&request, &url, &own(&[]), &rules, None));
         let start = [&["GET /t?q HTTP/1.1"][..], wanted, &OURS[..1]].concat();
         assert_eq!(forwarded[..start.len()], start);
         let told = forwarded
@@ -363,7 +373,7 @@ fn bytes_beyond_ascii_pass_as_they_are() {
     );
     let url = "http://e/b?k=1".parse().unwrap();
     assert_eq!(
-        request_head(&request, &url, &rules(), None),
+        request_head(&request, &url, &own(&[]), &rules(), None),
         b"M-SEARCH /b/\xe9?k=1&\xff HTTP/1.1\r\nHost: e\r\nX-*: \xff\x80 \xc3\xa9\r\n\
           X-Forwarded-For: ::1\r\nX-Forwarded-Proto: http\r\n\
           Via: 1.1 balancing-reverse-proxy (x000000000001)\r\n\r\n"
@@ -434,7 +444,13 @@ fn without_an_entry_via_is_what_others_have_written() {
     let given = ["Host: c", "Via: 1.0 a", "X: 1"];
     let url = "http://e".parse().unwrap();
     let rules = ForwardRules::default();
-    let head = lines(&request_head(&request("GET", &given), &url, &rules, None));
+    let head = lines(&request_head(
+        &request("GET", &given),
+        &url,
+        &own(&[]),
+        &rules,
+        None,
+    ));
     let wanted = [
         &["GET /t?q HTTP/1.1", "Host: e", "Via: 1.0 a", "X: 1"][..],
         &OURS[..3],
@@ -491,7 +507,7 @@ fn scheme_and_host_that_a_request_tells_are_kept_on_demand() {
     };
     for (given, kept, added) in table {
         let request = request("GET", &[&["Host: c"], given].concat());
-        let head = lines(&request_head(&request, &url, &rules, None));
+        let head = lines(&request_head(&request, &url, &own(&[]), &rules, None));
         let start = ["GET /t?q HTTP/1.1", "Host: e"];
         let wanted = [&start[..], kept, &OURS[..1], added, &OURS[3..]].concat();
         assert_eq!(head, wanted, "{given:?}");

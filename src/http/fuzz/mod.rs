@@ -21,6 +21,7 @@ mod reader;
 use self::input::{Dice, input};
 use self::meaning::{Replaced, by_httparse, by_node, canonical, meaning};
 use self::reader::{Accepted, read};
+use super::endpoint_config::HeaderLines;
 use super::forward::{ForwardRules, request_head};
 use super::request::{Framing, Persistence, Version};
 use super::via::ViaEntry;
@@ -106,7 +107,7 @@ fn compare(bytes: &[u8], accepted: &Accepted, endpoint: &EndpointUrl, counts: &m
     let data = accepted.data();
     let announced = accepted.request.framing != Framing::None;
     let announced = announced.then_some(data.len() as u64);
-    let mut forwarded = request_head(head, endpoint, &rules(), announced);
+    let mut forwarded = request_head(head, endpoint, &HeaderLines::default(), &rules(), announced);
     let head_length = forwarded.len();
     forwarded.extend_from_slice(&data);
     let (found, _) = node(&forwarded, head_length).expect("an endpoint gets a request");
