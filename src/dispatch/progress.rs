@@ -92,7 +92,7 @@ impl Progress {
                 Beside::Others
             };
             // What has failed so far is why this one starts.
-            let is_retry = self.trail.last().is_some();
+            let is_retry = self.trail.decisive().is_some();
             if !self.start(run, beside, attempts) {
                 return;
             }

@@ -4,9 +4,13 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::attempt::Mark;
+use super::policy::OnExhausted;
 use crate::logging::AttemptReport;
 use crate::upstream::failure::Failure;
 use crate::util::go_duration::GoDuration;
+
+/// The request has come in a loop (RFC 5842 7.2).
+const LOOP_DETECTED: u16 = 508;
 
 /// So many attempts are shown; of the others only how many there are. They can be many with
 /// `-rounds`.
@@ -92,23 +96,27 @@ impl Trail {
         self.attempts.iter().any(cancelled)
     }
 
-    /// Why the last one of them failed, and whether its endpoint could be reached.
+    /// What an exhausted request is told about: the first endpoint that leads back to a proxy in
+    /// front (508), else the last attempt. Why it failed, and whether the endpoint could be reached.
     #[must_use]
-    pub fn last(&self) -> Option<(&Failure, bool)> {
-        let last = self.attempts.last()?;
-        Some((&last.failure, last.reached()))
+    pub fn decisive(&self) -> Option<(&Failure, bool)> {
+        let is_loop = |lost: &&Lost| lost.failure == Failure::Status(LOOP_DETECTED);
+        let found = self.attempts.iter().find(is_loop);
+        let lost = found.or(self.attempts.last())?;
+        Some((&lost.failure, lost.reached()))
     }
 
-    /// The status code for an exhausted request as a gateway has it (RFC 9110 15.6): 503 if
-    /// no endpoint could be reached, 504 if the last failure was a time-out, else 502.
+    /// The status code for an exhausted request: 508 for a loop; else as a gateway has it (RFC
+    /// 9110 15.6), if that is wanted: 503 if no endpoint could be reached, 504 if the last failure
+    /// was a time-out, 502 for the rest.
     #[must_use]
-    pub fn gateway_status(&self) -> u16 {
-        if !self.attempts.iter().any(Lost::reached) {
-            503
-        } else if matches!(self.last(), Some((Failure::Timeout(_), _))) {
-            504
-        } else {
-            502
+    pub fn exhausted_status(&self, on_exhausted: OnExhausted) -> u16 {
+        match self.decisive() {
+            Some((Failure::Status(LOOP_DETECTED), _)) => LOOP_DETECTED,
+            _ if on_exhausted == OnExhausted::Status500 => 500,
+            _ if !self.attempts.iter().any(Lost::reached) => 503,
+            Some((Failure::Timeout(_), _)) => 504,
+            _ => 502,
         }
     }
 
@@ -343,7 +351,7 @@ mod tests {
             trail.to_string(),
             "0: connection refused, 1: status 500 after 4ms"
         );
-        assert_eq!(trail.last(), Some((&refused(), false)));
+        assert_eq!(trail.decisive(), Some((&refused(), false)));
     }
 
     #[test]
@@ -406,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_status_says_unreachable_or_too_slow() {
+    fn a_status_says_loop_unreachable_or_too_slow() {
         let status = || Failure::Status(503);
         let dns = || {
             Failure::Dns(DnsFault::NoAddress {
@@ -415,7 +423,9 @@ mod tests {
         };
         let tls = || Failure::Tls(TlsFault::Closed);
         let connect = || Failure::Timeout(Timeout::Connect(MILLI));
-        let table: [(&[Failure], u16); 8] = [
+        let table: [(&[Failure], u16); 10] = [
+            (&[refused(), Failure::Status(508)], 508),
+            (&[Failure::Status(508), head()], 508),
             (&[refused(), dns(), tls(), connect()], 503),
             (&[refused()], 503),
             (&[refused(), status()], 502),
@@ -427,7 +437,11 @@ mod tests {
         ];
         for (failures, wanted) in table {
             let attempts: Vec<_> = failures.iter().cloned().map(|f| (f, false)).collect();
-            assert_eq!(trail(&attempts).gateway_status(), wanted, "{failures:?}");
+            let trail = trail(&attempts);
+            let status = trail.exhausted_status(OnExhausted::Gateway);
+            assert_eq!(status, wanted, "{failures:?}");
+            let status = trail.exhausted_status(OnExhausted::Status500);
+            assert_eq!(status, if wanted == 508 { 508 } else { 500 });
         }
     }
 }

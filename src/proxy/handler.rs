@@ -297,10 +297,7 @@ impl Exchange {
     }
 
     fn exhausted(&self, trail: &Trail, retry_after: Option<Duration>, mut responder: Responder) {
-        let status = match self.on_exhausted {
-            OnExhausted::Status500 => 500,
-            OnExhausted::Gateway | OnExhausted::Best => trail.gateway_status(),
-        };
+        let status = trail.exhausted_status(self.on_exhausted);
         let persistence = responder.persistence();
         let reply = Exhausted {
             status,

@@ -16,7 +16,7 @@ use crate::upstream::failure::{Failure, Timeout};
 #[must_use]
 pub fn exhausted(trail: &Trail, with_details: bool) -> String {
     let mut member = PSEUDONYM.to_owned();
-    let error = match trail.last() {
+    let error = match trail.decisive() {
         Some((Failure::Timeout(Timeout::Head(_) | Timeout::Request(_)), false)) => {
             "connection_timeout"
         }
@@ -25,7 +25,7 @@ pub fn exhausted(trail: &Trail, with_details: bool) -> String {
     };
     // Writing to a `String` does not fail.
     let _ = write!(member, "; error={error}");
-    if let Some((Failure::Status(status), _)) = trail.last() {
+    if let Some((Failure::Status(status), _)) = trail.decisive() {
         let _ = write!(member, "; received-status={status}");
     }
     if with_details {

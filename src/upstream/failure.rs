@@ -238,6 +238,7 @@ impl Failure {
             Self::Timeout(Timeout::Head(_) | Timeout::Whole(_) | Timeout::Request(_)) => {
                 "http_response_timeout"
             }
+            Self::Status(508) => "proxy_loop_detected",
             // There is no type for an answer that is not wanted.
             Self::Status(_) => "destination_unavailable",
             Self::Cancelled | Self::Internal(_) => "proxy_internal_error",
@@ -505,6 +506,7 @@ mod tests {
                 "connection_read_timeout",
             ),
             (Failure::Status(503), "destination_unavailable"),
+            (Failure::Status(508), "proxy_loop_detected"),
             (internal, "proxy_internal_error"),
         ];
         for (failure, wanted) in table {

@@ -30,7 +30,12 @@ fn a_proxy_that_is_its_own_endpoint_ends_the_loop_at_the_first_turn() {
             .flag("-workers", "2")
             .start();
         // With two workers a second turn would be answered 503.
-        assert_eq!(proxy.get("/alone").status(), 500);
+        let answer = proxy.get("/alone");
+        assert_eq!(answer.status(), 508);
+        assert_eq!(
+            answer.header("proxy-status"),
+            Some("balancing-reverse-proxy; error=proxy_loop_detected; received-status=508")
+        );
         let line = proxy.wait_for_log("refused a request of ");
         assert!(
             line.contains(&format!(": {SAME_PROCESS} (508) (GET /alone of ")),
