@@ -111,7 +111,7 @@ start_dummies() {
 }
 
 # start_proxy LOG FLAG…: the proxy on a free port; once it accepts connections,
-# sets `proxy`, its process id, and `address`.
+# sets `proxy`, its process id, `address`, and `monitor`, the address of -monitor.
 start_proxy() {
     local log=$1 ready=$scratch/ready
     shift
@@ -122,5 +122,8 @@ start_proxy() {
         cat "$log" >&2
         fail 'the proxy did not start'
     fi
-    address=$(cat "$ready")
+    {
+        read -r address
+        read -r monitor || monitor=''
+    } <"$ready"
 }

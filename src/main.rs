@@ -205,7 +205,7 @@ fn bind_monitor(address: &ListenAddress) -> Result<(TcpListener, String), String
 fn start_monitor(listener: TcpListener, sources: Sources) -> Result<Arc<Monitor>, String> {
     let start = || {
         let address = listener.local_addr()?.ip();
-        let monitor = Arc::new(Monitor::new(sources, address));
+        let monitor = Monitor::start(sources, address)?;
         let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<_>;
         let _ = Server::start(listener, handler, monitor::LIMITS)?;
         Ok(monitor)

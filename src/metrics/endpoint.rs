@@ -104,13 +104,6 @@ impl EndpointCounters {
         let counted = REASONS.into_iter().zip(counters);
         counted.filter(|(_, count)| *count > 0)
     }
-
-    /// All attempts that have ended.
-    #[must_use]
-    pub fn attempts(&self) -> u64 {
-        let answered: u64 = self.statuses.iter().map(|(_, count)| count).sum();
-        answered + self.no_head.get() + self.cancelled.get() + self.unsent.get()
-    }
 }
 
 #[cfg(test)]
@@ -130,7 +123,10 @@ mod tests {
         ] {
             counters.attempt(outcome);
         }
-        assert_eq!(counters.attempts(), 5);
+        let statuses: Vec<_> = counters.statuses.iter().collect();
+        assert_eq!(statuses, [(200, 1), (503, 1)]);
+        let others = [&counters.no_head, &counters.cancelled, &counters.unsent];
+        assert_eq!(others.map(Counter::get), [1; 3]);
         assert_eq!(counters.head.read().count(), 2);
     }
 

@@ -101,8 +101,8 @@ fn end(bucket: usize) -> u64 {
     })
 }
 
-/// What a histogram has counted until now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a histogram has counted until now. The default is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Distribution {
     counts: Vec<u64>,
     /// Of all spans.
@@ -143,21 +143,15 @@ impl Distribution {
     /// What has come since `earlier`, of the same histogram.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let counts = self.counts.iter().zip(&earlier.counts);
+        let mut before = earlier.counts.iter();
+        let counts = self.counts.iter().map(|now| {
+            let then = before.next().copied().unwrap_or_default();
+            now.saturating_sub(then)
+        });
         Self {
-            counts: counts
-                .map(|(now, then)| now.saturating_sub(*then))
-                .collect(),
+            counts: counts.collect(),
             sum: self.sum.saturating_sub(earlier.sum),
         }
-    }
-
-    /// Adds what another one has counted.
-    pub fn add(&mut self, other: &Self) {
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
-            *count += more;
-        }
-        self.sum += other.sum;
     }
 }
 
@@ -234,9 +228,8 @@ mod tests {
         histogram.record(MICRO * 40);
         let since = histogram.read().since(&earlier);
         assert_eq!(since, distribution([MICRO * 30, MICRO * 40]));
-        let mut all = earlier;
-        all.add(&since);
-        assert_eq!(all, histogram.read());
+        let all = histogram.read();
+        assert_eq!(all.since(&Distribution::default()), all);
         assert_eq!((all.count(), all.sum), (3, MICRO * 77));
     }
 }

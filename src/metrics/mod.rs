@@ -119,6 +119,14 @@ impl Metrics {
         })
     }
 
+    /// Requests whose client went away before there was an answer.
+    #[must_use]
+    pub fn gone_unanswered(&self) -> u64 {
+        let requests = self.requests();
+        let gone = requests.filter(|(_, status, _)| *status == CLIENT_GONE);
+        gone.map(|(_, _, count)| count).sum()
+    }
+
     /// Counts a request that is refused.
     pub fn refuse(&self, refusal: Refusal) {
         if let Some(counter) = self.refused.get(refusal as usize) {

@@ -8,23 +8,37 @@
 //! on a loopback address, only requests for that host are answered, so that no web page can read
 //! it through a name that it has pointed there (DNS rebinding).
 //!
-//! Cost: what is counted is read when it is asked for, without holding up what counts.
+//! Cost: what is counted is read when it is asked for, without holding up what counts; a thread that
+//! wakes every five seconds (see `history`).
 
+mod history;
 mod host;
+mod json;
+mod page;
+mod plot;
 mod process;
 mod prometheus;
 mod snapshot;
+mod text;
+mod view;
 
+use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
+use self::history::History;
 use self::host::is_local;
+use self::snapshot::Snapshot;
 pub use self::snapshot::Sources;
 use crate::downstream::limits::Limits;
 use crate::downstream::{ClientRequest, Handler, Responder};
 use crate::http::local_reply::{PLAIN_TEXT, Reply};
 use crate::http::request::RequestHead;
+use crate::util::lock::lock;
 
 /// What the monitor's own clients may take: scrapers, probes, a few browsers.
 pub const LIMITS: Limits = Limits {
@@ -52,17 +66,31 @@ pub struct Monitor {
     /// The address that it listens on.
     address: IpAddr,
     stopping: AtomicBool,
+    history: Mutex<History>,
 }
 
 impl Monitor {
-    /// For a listener on `address`.
-    #[must_use]
-    pub fn new(sources: Sources, address: IpAddr) -> Self {
-        Self {
+    /// For a listener on `address`. Starts a thread that keeps the last five minutes.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(sources: Sources, address: IpAddr) -> io::Result<Arc<Self>> {
+        let monitor = Arc::new(Self {
             sources,
             address,
             stopping: AtomicBool::new(false),
-        }
+            history: Mutex::default(),
+        });
+        let recording = Arc::clone(&monitor);
+        let record = move || {
+            loop {
+                thread::sleep(history::INTERVAL);
+                recording.sources.record(&mut lock(&recording.history));
+            }
+        };
+        let thread = thread::Builder::new().name("monitor".to_owned());
+        thread.spawn(record)?;
+        Ok(monitor)
     }
 
     /// From now on the proxy is not ready.
@@ -77,11 +105,8 @@ impl Monitor {
                 ..Answer::text(405, "GET and HEAD only\n")
             };
         }
-        if self.address.is_loopback()
-            && !request
-                .host()
-                .is_none_or(|host| is_local(host, self.address))
-        {
+        let is_meant = |host| !self.address.is_loopback() || is_local(host, self.address);
+        if !request.host().is_none_or(is_meant) {
             return Answer::text(
                 421,
                 "this is not the host that was asked for (see -monitor)\n",
@@ -95,19 +120,54 @@ impl Monitor {
         match path {
             b"/metrics" => Answer {
                 content_type: prometheus::CONTENT_TYPE,
-                ..Answer::text(200, prometheus::page(&self.sources.read()))
+                ..Answer::text(200, prometheus::page(&self.snapshot()))
             },
+            b"/status.json" => self.status(query),
+            b"/" => self.page(request),
             b"/livez" | b"/healthz" => Answer::text(200, "ok\n"),
             b"/readyz" => self.readiness(query),
-            _ => Answer::text(404, "there are /metrics, /livez, /readyz, /healthz\n"),
+            _ => Answer::text(
+                404,
+                "there are / and /status.json, /metrics, /livez, /readyz, /healthz\n",
+            ),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let is_stopping = self.stopping.load(Ordering::Relaxed);
+        self.sources.read(&lock(&self.history), is_stopping)
+    }
+
+    /// `?page`: with what the page shows where.
+    fn status(&self, query: &[u8]) -> Answer {
+        let snapshot = self.snapshot();
+        let shown = has(query, b"page").then(|| view::view(&snapshot));
+        Answer {
+            content_type: json::CONTENT_TYPE,
+            ..Answer::text(200, json::document(&snapshot, shown.as_deref()))
+        }
+    }
+
+    /// For browsers a document, for others text.
+    fn page(&self, request: &RequestHead) -> Answer {
+        let snapshot = self.snapshot();
+        let view = view::view(&snapshot);
+        let mut accepted = request.headers().elements("Accept");
+        if !accepted.any(|kind| kind.starts_with(b"text/html")) {
+            return Answer::text(200, text::page(&snapshot, &view));
+        }
+        let nonce = nonce();
+        Answer {
+            content_type: "text/html; charset=utf-8",
+            policy: page::policy(&nonce),
+            ..Answer::text(200, page::page(&snapshot, &view, &nonce))
         }
     }
 
     fn readiness(&self, query: &[u8]) -> Answer {
-        let mut parts = query.split(|byte| matches!(byte, b'?' | b'&'));
         if self.stopping.load(Ordering::Relaxed) {
             Answer::text(503, "stopping\n")
-        } else if parts.any(|part| part == b"endpoints") && self.sources.all_passed_over() {
+        } else if has(query, b"endpoints") && self.sources.all_passed_over() {
             Answer::text(503, "every endpoint is passed over\n")
         } else {
             Answer::text(200, "ok\n")
@@ -125,7 +185,7 @@ impl Handler for Monitor {
             content: &answer.content,
             persistence,
             is_head: request.head.is_head(),
-            extra: &[COMMON, NO_CONTENT, answer.extra].concat(),
+            extra: &[COMMON, &answer.policy, answer.extra].concat(),
         };
         responder.send(&reply.to_bytes(SystemTime::now()), persistence);
     }
@@ -135,6 +195,8 @@ struct Answer {
     status: u16,
     content_type: &'static str,
     content: Vec<u8>,
+    /// `Content-Security-Policy`
+    policy: String,
     /// Further header lines.
     extra: &'static str,
 }
@@ -145,7 +207,21 @@ impl Answer {
             status,
             content_type: PLAIN_TEXT,
             content: content.into(),
+            policy: NO_CONTENT.to_owned(),
             extra: "",
         }
     }
+}
+
+/// Whether a query has this word among its parts.
+fn has(query: &[u8], word: &[u8]) -> bool {
+    let mut parts = query.split(|byte| matches!(byte, b'?' | b'&'));
+    parts.any(|part| part == word)
+}
+
+/// A word that no page can know before: 128 bits from the keys that the system has given std's hash
+/// maps.
+fn nonce() -> String {
+    let random = || RandomState::new().hash_one(0);
+    format!("{:016x}{:016x}", random(), random())
 }

@@ -98,7 +98,7 @@ fn upstreams(page: &mut Page, endpoints: &[EndpointSnapshot]) {
     );
     for endpoint in endpoints {
         let labels: [(&str, &dyn Display); 2] = [
-            ("endpoint", &endpoint.index),
+            ("endpoint", &endpoint.number),
             ("upstream", &endpoint.upstream),
         ];
         let [index, upstream] = labels;
@@ -119,7 +119,7 @@ fn upstreams(page: &mut Page, endpoints: &[EndpointSnapshot]) {
         "From the start of an attempt to the head of its answer.",
     );
     for endpoint in endpoints {
-        page.histogram(&[("endpoint", &endpoint.index)], &endpoint.head);
+        page.histogram(&[("endpoint", &endpoint.number)], &endpoint.head);
     }
     page.family(
         "brp_upstream_failures_total",
@@ -131,7 +131,7 @@ fn upstreams(page: &mut Page, endpoints: &[EndpointSnapshot]) {
         for (reason, count) in &endpoint.failures {
             page.sample(
                 "",
-                &[("endpoint", &endpoint.index), ("reason", reason)],
+                &[("endpoint", &endpoint.number), ("reason", reason)],
                 count,
             );
         }
@@ -143,7 +143,7 @@ fn upstreams(page: &mut Page, endpoints: &[EndpointSnapshot]) {
     );
     for endpoint in endpoints {
         let healthy = u8::from(endpoint.passed_over.is_none());
-        page.sample("", &[("endpoint", &endpoint.index)], healthy);
+        page.sample("", &[("endpoint", &endpoint.number)], healthy);
     }
     page.family(
         "brp_upstream_ejections_total",
@@ -151,7 +151,7 @@ fn upstreams(page: &mut Page, endpoints: &[EndpointSnapshot]) {
         "How often the endpoint began to be passed over.",
     );
     for endpoint in endpoints {
-        page.sample("", &[("endpoint", &endpoint.index)], endpoint.ejections);
+        page.sample("", &[("endpoint", &endpoint.number)], endpoint.ejections);
     }
 }
 

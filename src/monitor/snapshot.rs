@@ -1,8 +1,10 @@
 //! Everything that is shown, read at one time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::history::{History, Outcomes, Times};
 use super::process::Process;
 use crate::dispatch::{Dispatcher, EndpointState};
 use crate::downstream::server::Connections;
@@ -27,10 +29,17 @@ pub struct Sources {
 /// Everything that is shown.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
+    pub(super) is_stopping: bool,
     pub(super) started: SystemTime,
+    pub(super) uptime: Duration,
     /// Method, status code, how many; none that are zero.
     pub(super) requests: Vec<(&'static str, u16, u64)>,
     pub(super) duration: Distribution,
+    /// The same of the last five minutes.
+    pub(super) recent: Distribution,
+    pub(super) outcomes: Outcomes,
+    /// What has come of requests in each interval of the last five minutes.
+    pub(super) past: Vec<Outcomes>,
     pub(super) exhausted: u64,
     pub(super) clients_gone: u64,
     /// Reason, how many.
@@ -52,7 +61,7 @@ pub(super) struct Snapshot {
 /// What is shown of an endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct EndpointSnapshot {
-    pub(super) index: usize,
+    pub(super) number: usize,
     /// `host:port`
     pub(super) upstream: String,
     /// Status code, how many; none that are zero.
@@ -63,19 +72,58 @@ pub(super) struct EndpointSnapshot {
     pub(super) head: Distribution,
     /// Reason, how many; none that are zero.
     pub(super) failures: Vec<(&'static str, u64)>,
+    pub(super) wins: u64,
     pub(super) ejections: u64,
+    /// Median and 99th percentile in each interval of the last five minutes.
+    pub(super) times: Vec<Times>,
     /// It is passed over, at least for so long.
     pub(super) passed_over: Option<Duration>,
 }
 
+impl Snapshot {
+    /// `serving` or `stopping`.
+    pub(super) fn state(&self) -> &'static str {
+        if self.is_stopping {
+            "stopping"
+        } else {
+            "serving"
+        }
+    }
+
+    /// Requests by the status code of their answer.
+    pub(super) fn codes(&self) -> BTreeMap<u16, u64> {
+        let mut codes = BTreeMap::new();
+        for (_, code, count) in &self.requests {
+            *codes.entry(*code).or_default() += count;
+        }
+        codes
+    }
+}
+
+impl EndpointSnapshot {
+    /// All attempts that have ended.
+    pub(super) fn attempts(&self) -> u64 {
+        let answered: u64 = self.statuses.iter().map(|(_, count)| count).sum();
+        answered + self.no_head + self.cancelled + self.unsent
+    }
+}
+
 impl Sources {
-    pub(super) fn read(&self) -> Snapshot {
+    pub(super) fn read(&self, history: &History, is_stopping: bool) -> Snapshot {
         let now = Instant::now();
         let metrics = &self.metrics;
+        let duration = metrics.duration.read();
+        let list = self.dispatcher.list();
+        let endpoints = list.states(now);
         Snapshot {
+            is_stopping,
             started: self.started,
+            uptime: self.started.elapsed().unwrap_or_default(),
             requests: metrics.requests().collect(),
-            duration: metrics.duration.read(),
+            recent: history.recent(&duration),
+            duration,
+            outcomes: Outcomes::read(metrics),
+            past: history.outcomes(),
             exhausted: metrics.exhausted.get(),
             clients_gone: metrics.clients_gone.get(),
             refused: metrics.refused().collect(),
@@ -85,12 +133,19 @@ impl Sources {
             hedges_won: metrics.hedges_won.get(),
             hedges_held_back: metrics.hedges_held_back.get(),
             hedge_delay: self.dispatcher.hedge_after(now),
-            endpoints: self.dispatcher.list().states(now).map(endpoint).collect(),
+            endpoints: endpoints.map(|state| endpoint(state, history)).collect(),
             connections: self.connections.open(),
             in_flight: self.connections.requests(),
             log_lines_dropped: self.logging.dropped_lines(),
             process: Process::read(),
         }
+    }
+
+    /// Takes a reading of what is shown over time.
+    pub(super) fn record(&self, history: &mut History) {
+        let list = self.dispatcher.list();
+        let endpoints = list.iter().map(|endpoint| Arc::clone(&endpoint.counters));
+        history.read(&self.metrics, endpoints);
     }
 
     /// Whether no endpoint would be asked but for want of another one.
@@ -101,7 +156,7 @@ impl Sources {
     }
 }
 
-fn endpoint(state: EndpointState) -> EndpointSnapshot {
+fn endpoint(state: EndpointState, history: &History) -> EndpointSnapshot {
     let EndpointState {
         number,
         endpoint,
@@ -109,7 +164,7 @@ fn endpoint(state: EndpointState) -> EndpointSnapshot {
     } = state;
     let counters = &endpoint.counters;
     EndpointSnapshot {
-        index: number,
+        number,
         upstream: upstream(&endpoint.url),
         statuses: counters.statuses.iter().collect(),
         no_head: counters.no_head.get(),
@@ -117,7 +172,9 @@ fn endpoint(state: EndpointState) -> EndpointSnapshot {
         unsent: counters.unsent.get(),
         head: counters.head.read(),
         failures: counters.failures().collect(),
+        wins: counters.wins.get(),
         ejections: counters.ejections.get(),
+        times: history.times(counters),
         passed_over,
     }
 }

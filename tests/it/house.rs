@@ -41,7 +41,14 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     // It shows what all of them know.
     (
         "monitor",
-        &["dispatch", "downstream", "http", "logging", "metrics"],
+        &[
+            "dispatch",
+            "downstream",
+            "http",
+            "logging",
+            "metrics",
+            "util",
+        ],
     ),
     // It knows no program's flags.
     ("cli", &["http", "util"]),
@@ -91,7 +98,7 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
 ];
 
 /// Folders and files that do no input or output and look at no clock.
-const PURE: [&str; 14] = [
+const PURE: [&str; 20] = [
     "http",
     "dispatch/budget",
     "dispatch/cooldown",
@@ -104,8 +111,14 @@ const PURE: [&str; 14] = [
     "downstream/limits",
     "downstream/room",
     "metrics",
+    "monitor/history",
     "monitor/host",
+    "monitor/json",
+    "monitor/page",
+    "monitor/plot",
     "monitor/prometheus",
+    "monitor/text",
+    "monitor/view",
 ];
 
 /// What is not pure.

@@ -66,6 +66,7 @@ mod request_names;
 mod rounds;
 mod serial;
 mod slow_clients;
+mod status_page;
 mod stopping;
 mod tls;
 mod urls;

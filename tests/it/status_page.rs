@@ -1,0 +1,212 @@
+//! The status page: as a document for browsers, as text, as JSON; and in a real browser, if there
+//! is one.
+
+use crate::common::{
+    backend::{Backend, Refused, status},
+    client::{Client, Response},
+    proxy::Proxy,
+    scrape::{Scrape, ask, monitor_of},
+};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+/// What a browser gets.
+fn document(proxy: &Proxy) -> Response {
+    let mut client = Client::connect(monitor_of(proxy));
+    client.request(
+        "GET /",
+        "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n",
+    );
+    client.response()
+}
+
+/// A proxy that has served two requests, the second endpoint's answers, and had no answer for one.
+fn used() -> (Proxy, [Backend; 2]) {
+    let sick = Backend::always(status(503));
+    let well = Backend::choosing(|request| match &*request.target {
+        "/sick" => status(500),
+        _ => status(200),
+    });
+    let proxy = Proxy::serial(&[&sick, &well])
+        .flag("-monitor", ":0")
+        .start();
+    for target in ["/one", "/two", "/sick"] {
+        proxy.get(target);
+    }
+    Scrape::with(&proxy, &[("brp_http_request_duration_seconds_count", 3.0)]);
+    (proxy, [sick, well])
+}
+
+/// The text of the element of this name.
+#[track_caller]
+fn shown<'a>(document: &'a str, name: &str) -> &'a str {
+    let begin = format!("<span id=\"{name}\">");
+    let (_, rest) = document
+        .split_once(&begin)
+        .unwrap_or_else(|| panic!("no {name}"));
+    rest.split_once("</span>").unwrap().0
+}
+
+#[test]
+fn a_browser_gets_a_document_that_needs_nothing_else() {
+    let (proxy, [sick, well]) = used();
+    let answer = document(&proxy);
+    assert_eq!(
+        answer.header("Content-Type"),
+        Some("text/html; charset=utf-8")
+    );
+    let page = answer.body();
+    assert!(page.len() <= 16 << 10, "{} bytes", page.len());
+    for (name, wanted) in [
+        ("serving", "serving"),
+        ("served", "2"),
+        ("exhausted", "1"),
+        ("retries", "3"),
+        ("e0-attempts", "3"),
+        ("e0-failures", "destination_unavailable: 3"),
+        ("e1-share", "100.0 %"),
+        ("e1-codes", "200: 2, 500: 1"),
+    ] {
+        assert_eq!(shown(&page, name), wanted, "{name}");
+    }
+    for backend in [sick, well] {
+        assert!(page.contains(&backend.authority()));
+    }
+    for bad in [
+        "http:", "https:", "src=", "@import", "url(", "{{", "[[", "style=", "onload",
+    ] {
+        assert!(!page.contains(bad), "{bad}");
+    }
+}
+
+#[test]
+fn only_its_own_script_and_style_may_run() {
+    let (proxy, _backends) = used();
+    let mut nonces = BTreeSet::new();
+    for _ in 0..3 {
+        let answer = document(&proxy);
+        let page = answer.body();
+        let (_, rest) = page.split_once("<script nonce=\"").unwrap();
+        let (nonce, _) = rest.split_once('"').unwrap();
+        assert!(
+            nonce.len() == 32 && nonces.insert(nonce.to_owned()),
+            "{nonce}"
+        );
+        assert!(page.contains(&format!("<style nonce=\"{nonce}\">")));
+        let policy = answer.header("Content-Security-Policy").unwrap();
+        for part in [
+            "default-src 'none'",
+            &format!("script-src 'nonce-{nonce}'"),
+            &format!("style-src 'nonce-{nonce}'"),
+            "connect-src 'self'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(
+                policy.split("; ").any(|found| found == part),
+                "{part}: {policy}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_terminal_gets_the_same_as_text() {
+    let (proxy, [sick, _well]) = used();
+    let answer = ask(&proxy, "/");
+    assert_eq!(
+        answer.header("Content-Type"),
+        Some("text/plain; charset=utf-8")
+    );
+    let text = answer.body();
+    let address = sick.authority();
+    for line in [
+        "served                  2 (66.7 %)",
+        "no usable answer        1",
+        "retries                 3",
+        &format!("endpoint 0: {address} asked"),
+        "  attempts              3 (503: 3)",
+        "  wins                  2 (100.0 %)",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn programs_get_json() {
+    let (proxy, [sick, _well]) = used();
+    let answer = ask(&proxy, "/status.json");
+    assert_eq!(answer.header("Content-Type"), Some("application/json"));
+    let json = answer.body();
+    for part in [
+        "\"state\":\"serving\"",
+        "\"requests\":{\"served\":2,\"exhausted\":1,\"gone\":0,\"refused\":0,",
+        "\"codes\":{\"200\":2,\"500\":1}",
+        "\"retries\":3",
+        &format!("\"endpoint\":0,\"upstream\":\"{}\"", sick.authority()),
+        "\"failures\":{\"destination_unavailable\":3}",
+        "\"passed_over_s\":null",
+    ] {
+        assert!(json.contains(part), "{part}: {json}");
+    }
+    assert!(!json.contains("\"page\""));
+    let mut python = Command::new("python3")
+        .args(["-m", "json.tool"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    python
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(json.as_bytes())
+        .unwrap();
+    assert!(python.wait().unwrap().success(), "{json}");
+}
+
+#[test]
+fn all_that_changes_has_its_place_on_the_page() {
+    let (proxy, _backends) = used();
+    let page = document(&proxy).body();
+    let json = ask(&proxy, "/status.json?page").body();
+    let (_, values) = json.split_once("\"page\":{").unwrap();
+    let values = values.strip_prefix('"').unwrap();
+    let values = values.trim_end().strip_suffix("\"}}").unwrap();
+    let names: Vec<_> = values
+        .split("\",\"")
+        .map(|value| value.split_once("\":\"").unwrap().0)
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    for name in &names {
+        let place = format!(" id=\"{name}\"");
+        assert_eq!(page.matches(&place).count(), 1, "{name}");
+    }
+    // And what has a name changes, but for the word that says whether it does.
+    let places: Vec<_> = page.split(" id=\"").skip(1).collect();
+    assert_eq!(places.len(), names.len() + 1);
+}
+
+#[test]
+fn an_endpoint_that_is_passed_over_is_shown_as_such() {
+    let (refused, well) = (Refused::new(), Backend::always(status(200)));
+    let proxy = Proxy::serial(&[&refused, &well])
+        .flag("-max-fails", "1")
+        .flag("-cooldown", "1h")
+        .flag("-monitor", ":0")
+        .start();
+    proxy.get_and_settle("/");
+    Scrape::with(&proxy, &[("brp_upstream_healthy{endpoint=\"0\"}", 0.0)]);
+    let page = document(&proxy).body();
+    let over = shown(&page, "e0-over");
+    assert!(
+        over.starts_with("passed over for 1 h 0 min") || over.starts_with("passed over for 59 ")
+    );
+    assert_eq!(shown(&page, "e0-ejections"), "passed over once so far");
+    assert_eq!(
+        (shown(&page, "e1-over"), shown(&page, "e1-asked")),
+        ("", "asked")
+    );
+}
