@@ -61,10 +61,10 @@ fn a_backup_is_asked_when_all_others_have_failed_and_has_the_next_number() {
 fn in_serial_and_hedged_mode_backups_are_asked_one_after_the_other() {
     for mode in [Proxy::serial as Mode, Proxy::hedged] {
         let gate = Gate::closed();
-        let sick = Backend::always(status(503));
+        let (sick, refused) = (Backend::always(status(503)), Refused::new());
         let first = Backend::replies([status(503).after(&gate)]);
         let second = Backend::replies([status(200).body("second backup")]);
-        let proxy = with_backups(mode, &[&sick], &[&first, &second]).start();
+        let proxy = with_backups(mode, &[&sick, &refused], &[&first, &second]).start();
         let mut client = proxy.client();
         client.request("GET /", "");
         first.wait_for_calls(1);
