@@ -5,7 +5,7 @@ use crate::common::{
     backend::{Backend, Endpoint, Refused, Step, never, reset, status},
     proxy::{Builder, Proxy, list},
 };
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -302,4 +302,20 @@ fn the_best_answer_may_be_a_backup_s() {
         assert_eq!(proxy.get("/").body(), "missing");
         proxy.wait_for_log("returning 404 of endpoint 1");
     }
+}
+
+#[test]
+fn backups_may_stand_in_a_file_with_header_lines_of_their_own() {
+    let sick = Backend::always(status(503));
+    let backup = Backend::replies([status(200).body("backup")]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backups");
+    let text = format!("# paid for\n{}\n    X-Api-Key: secret\n", backup.url());
+    fs::write(&file, text).unwrap();
+    let proxy = Proxy::serial(&[&sick])
+        .flag("-backups", format!("@{}", file.display()))
+        .start();
+    assert_eq!(proxy.get("/").body(), "backup");
+    assert_eq!(backup.request().header("X-Api-Key"), Some("secret"));
+    assert_eq!(proxy.log_with(" (backup)").len(), 1);
 }

@@ -276,15 +276,21 @@ fn is_not_run(line: &str) -> bool {
     NOT_RUN.iter().any(|(command, _)| line == *command)
 }
 
-/// Runs `script` as a user would who stands in the project's directory and has the
-/// programs in the path; temporary files go to `directory`.
+/// Runs `script` as a user would that has the programs in the path: in the project's directory where
+/// it needs a file of that, else in `directory`, which gets temporary files, too.
 fn shell(script: &str, directory: &Path) -> Output {
     let bin_dir = Path::new(PROXY).parent().unwrap();
+    let root = root();
+    let current = if script.contains("scripts/") {
+        &root
+    } else {
+        directory
+    };
     let mut path = vec![bin_dir.to_owned()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap()));
     Command::new("sh")
         .args(["-c", script])
-        .current_dir(root())
+        .current_dir(current)
         .env("PATH", env::join_paths(path).unwrap())
         .env("BIN_DIR", bin_dir)
         .env("TMPDIR", directory)
