@@ -15,6 +15,7 @@
 //!   `rustls` are named only there
 //! - [`metrics`]: what is counted meanwhile
 //! - [`monitor`]: what shows it: status page, metrics, health
+//! - [`reload`]: the endpoints in force, at start and after SIGHUP
 //! - [`util`]: what two of the above need and neither owns
 
 pub mod cli;
@@ -31,4 +32,5 @@ pub mod upstream;
 pub mod metrics;
 pub mod monitor;
 
+pub mod reload;
 pub mod util;

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
+use std::mem;
 use std::net::TcpListener;
 use std::panic;
 use std::path::Path;
@@ -32,9 +33,8 @@ use balancing_reverse_proxy::logging::{LogDestination, Logging};
 use balancing_reverse_proxy::metrics::Metrics;
 use balancing_reverse_proxy::monitor::{self, Monitor, Sources};
 use balancing_reverse_proxy::proxy::handler::Proxy;
-use balancing_reverse_proxy::upstream::endpoint::{
-    ConnectionMonitor, Endpoint, MAX_IDLE, Settings,
-};
+use balancing_reverse_proxy::reload::{self, Reload};
+use balancing_reverse_proxy::upstream::endpoint::{ConnectionMonitor, MAX_IDLE, Settings};
 use balancing_reverse_proxy::upstream::tls;
 use balancing_reverse_proxy::util::body::check_storage;
 use balancing_reverse_proxy::util::go_duration::GoDuration;
@@ -42,8 +42,8 @@ use balancing_reverse_proxy::util::io_error::describe;
 use balancing_reverse_proxy::util::poll::poll_until;
 use balancing_reverse_proxy::util::ready_file::ReadyFile;
 use balancing_reverse_proxy::util::thread_pool::ThreadPool;
-use crossbeam_channel::{Receiver, after, at, bounded, never, select};
-use log::{error, info, warn};
+use crossbeam_channel::{Receiver, Sender, after, at, bounded, never, select};
+use log::{error, info};
 use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -56,9 +56,6 @@ const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSI
 
 /// How long to wait at the end for a log whose reader is slow.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
-
-/// More threads than this are more than most systems allow a process.
-const MAX_ATTEMPT_THREADS: usize = 16_384;
 
 /// How long a thread for attempts waits for the next one.
 const ATTEMPT_THREAD_IDLE: Duration = Duration::from_secs(5);
@@ -102,24 +99,26 @@ fn main() -> ExitCode {
 }
 
 /// Serves until it is time to stop.
-fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
+fn run(mut config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let started = SystemTime::now();
     log_panics();
     let limits = fitting_limits(&config)?;
     check_storage();
     return_large_pieces();
-    let stop_signals = handle_signals(logging)
+    let (hang_up, hang_ups) = bounded(1);
+    let stop_signals = handle_signals(logging, hang_up)
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
     let rules = Arc::new(forward_rules(&config));
     let metrics: Arc<Metrics> = Arc::default();
-    let dispatcher = Arc::new(Dispatcher::new(
-        endpoints(&config, &limits, &rules, &idle_monitor)?,
-        config.listed.backups,
-        config.policy,
-        attempt_threads(&limits, config.listed.endpoints.len()),
-        Arc::clone(&metrics),
-    ));
+    let settings = Settings {
+        tls: tls::client_config(config.roots.iter().cloned(), config.identity.clone())?,
+        policy: config.upstream,
+        rules: Arc::clone(&rules),
+        idle_connections: limits.max_connections,
+        idle_monitor: Arc::clone(&idle_monitor),
+    };
+    let dispatcher = dispatcher(&mut config, limits, settings, &metrics, hang_ups)?;
     let proxy = Proxy {
         dispatcher: Arc::clone(&dispatcher),
         proxy_status: config.proxy_status,
@@ -274,53 +273,58 @@ fn forward_rules(config: &Config) -> ForwardRules {
     }
 }
 
-fn endpoints(
-    config: &Config,
-    limits: &Limits,
-    rules: &Arc<ForwardRules>,
-    idle_monitor: &Arc<ConnectionMonitor>,
-) -> Result<Vec<Endpoint>, Box<dyn Error>> {
-    let settings = Settings {
-        tls: tls::client_config(config.roots.iter().cloned(), config.identity.clone())?,
-        policy: config.upstream,
-        rules: Arc::clone(rules),
-        idle_connections: limits.max_connections,
-        idle_monitor: Arc::clone(idle_monitor),
-    };
-    for path in &config.listed.exposed {
-        warn!("{path:?} holds keys, and others may read it (chmod o-r makes it private)");
+/// The dispatcher of the endpoints that are listed. They are read anew on SIGHUP, which comes out of
+/// the channel, if they are listed in a file.
+fn dispatcher(
+    config: &mut Config,
+    limits: Limits,
+    settings: Settings,
+    metrics: &Arc<Metrics>,
+    hang_ups: Receiver<()>,
+) -> Result<Arc<Dispatcher>, Box<dyn Error>> {
+    let listed = &config.listed;
+    let most = reload::attempt_threads(&limits, listed.endpoints.len());
+    let threads = ThreadPool::new("attempt", most, ATTEMPT_THREAD_IDLE);
+    let dispatcher = Arc::new(Dispatcher::new(
+        reload::first(listed, &settings)?,
+        listed.backups,
+        mem::take(&mut config.policy),
+        Arc::clone(&threads),
+        Arc::clone(metrics),
+    ));
+    if config.sources.has_file() {
+        let reload = Reload {
+            sources: config.sources.clone(),
+            settings,
+            dispatcher: Arc::clone(&dispatcher),
+            threads,
+            limits,
+            other_descriptors: descriptors_of_monitor(config),
+            exposed: listed.exposed.iter().cloned().collect(),
+        };
+        reload
+            .start(hang_ups)
+            .map_err(|error| format!("cannot start: {}", describe(&error)))?;
     }
-    let mut endpoints = Vec::with_capacity(config.listed.endpoints.len());
-    for (index, endpoint) in config.listed.endpoints.iter().enumerate() {
-        let mark = config.listed.mark(index);
-        info!("configuring endpoint {index}: \"{}\"{mark}", endpoint.url);
-        endpoints.push(Endpoint::new(index, endpoint.clone(), &settings)?);
-    }
-    Ok(endpoints)
+    Ok(dispatcher)
 }
 
-/// The limits that there are descriptors for. A request takes a connection to each endpoint, in
-/// use or idle, and a file for the body.
+/// The limits that there are descriptors for.
 fn fitting_limits(config: &Config) -> Result<Limits, String> {
-    let of_request = config.listed.endpoints.len() + 1;
-    let monitored = config.monitor.as_ref();
-    let of_monitor = monitored.map_or(0, |_| descriptors::of_server(&monitor::LIMITS));
-    descriptors::fit(config.limits, of_request, of_monitor)
+    let of_request = reload::descriptors_of_request(config.listed.endpoints.len());
+    descriptors::fit(config.limits, of_request, descriptors_of_monitor(config))
 }
 
-/// The threads for attempts that overlap: as many as all connections can need at once. Losers
-/// go on when their request counts towards `-workers` no more, and a long relay takes one more.
-fn attempt_threads(limits: &Limits, endpoints: usize) -> Arc<ThreadPool> {
-    let of_a_connection = endpoints.saturating_add(1);
-    let most = limits.max_connections.saturating_mul(of_a_connection);
-    let most = most.min(MAX_ATTEMPT_THREADS);
-    ThreadPool::new("attempt", most, ATTEMPT_THREAD_IDLE)
+fn descriptors_of_monitor(config: &Config) -> usize {
+    let monitored = config.monitor.as_ref();
+    monitored.map_or(0, |_| descriptors::of_server(&monitor::LIMITS))
 }
 
 /// SIGTERM and SIGINT come out of the channel; the second one ends the process at once.
-/// SIGHUP and SIGUSR1 mean that the log file has been renamed; without one they mean nothing.
+/// SIGHUP and SIGUSR1 mean that the log file has been renamed, and SIGHUP, which `hang_up` gets, that
+/// the endpoints may be others; without such files they mean nothing.
 /// SIGUSR2, which would end the process, does nothing.
-fn handle_signals(logging: &Logging) -> io::Result<Receiver<i32>> {
+fn handle_signals(logging: &Logging, hang_up: Sender<()>) -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     let (stop, stop_signals) = bounded(1);
     let logging = logging.clone();
@@ -328,7 +332,13 @@ fn handle_signals(logging: &Logging) -> io::Result<Receiver<i32>> {
         let mut stopping = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP | SIGUSR1 => logging.reopen(),
+                SIGUSR1 => logging.reopen(),
+                SIGHUP => {
+                    // What is logged of it is in the new file.
+                    logging.reopen();
+                    // One that waits already reads what is there then.
+                    let _ = hang_up.try_send(());
+                }
                 SIGUSR2 => {}
                 _ if stopping => process::exit(1),
                 _ => {

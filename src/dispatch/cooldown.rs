@@ -73,6 +73,20 @@ impl Cooldown {
         }
     }
 
+    /// For a list in which the endpoints had these places before; of one without nothing is known.
+    /// What requests of the list before report is known here, too.
+    #[must_use]
+    pub fn renewed(&self, before: &[Option<usize>]) -> Self {
+        let known = |place: &Option<usize>| self.endpoints.get((*place)?).map(Arc::clone);
+        Self {
+            rule: self.rule,
+            endpoints: before
+                .iter()
+                .map(|place| known(place).unwrap_or_default())
+                .collect(),
+        }
+    }
+
     /// The right to ask this endpoint now; none if it is to be passed over.
     #[must_use]
     pub fn claim(&self, endpoint: usize, now: Instant) -> Option<Claim> {

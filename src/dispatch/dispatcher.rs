@@ -1,11 +1,12 @@
 //! What outlives a request: the list of endpoints in force, the budget of hedges, the times of
 //! all answers.
 
+use std::mem;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::budget::Budget;
-use super::endpoint_list::EndpointList;
+use super::endpoint_list::{EndpointList, Renewed};
 use super::latency::Latency;
 use super::policy::{HedgeAfter, Mode, Policy};
 use crate::metrics::Metrics;
@@ -71,6 +72,15 @@ impl Dispatcher {
     #[must_use]
     pub fn list(&self) -> Arc<EndpointList> {
         Arc::clone(&lock(&self.list))
+    }
+
+    /// Puts another list in force, of which the last `backups` are backups. Requests under way keep
+    /// the list that they began with. To be called by one thread only.
+    pub fn renew(&self, endpoints: Vec<Renewed>, backups: usize) {
+        let renewed = Arc::new(self.list().renewed(endpoints, backups));
+        let before = mem::replace(&mut *lock(&self.list), renewed);
+        // Perhaps the last one that has it: connections are closed then.
+        drop(before);
     }
 
     /// How long the last attempt may take before it is hedged, if it may be at all.

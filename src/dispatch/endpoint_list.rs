@@ -34,6 +34,15 @@ pub struct EndpointState {
     pub passed_over: Option<Duration>,
 }
 
+/// An endpoint of a list that follows another one.
+#[derive(Debug)]
+pub struct Renewed {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Its number in the list before.
+    pub before: Option<usize>,
+}
+
 impl EndpointList {
     /// Of these endpoints nothing is known yet. The last `backups` of them are asked only when
     /// no other one has a usable answer.
@@ -52,13 +61,29 @@ impl EndpointList {
         }
     }
 
+    /// A list that follows this one. What is known of an endpoint that had a place here is kept.
+    pub(super) fn renewed(&self, endpoints: Vec<Renewed>, backups: usize) -> Self {
+        let before: Vec<_> = endpoints.iter().map(|renewed| renewed.before).collect();
+        let endpoints = endpoints.into_iter();
+        Self {
+            ranking: self.ranking.renewed(&before, backups),
+            patience: self.patience.renewed(&before),
+            cooldown: self.cooldown.renewed(&before),
+            endpoints: endpoints
+                .map(|renewed| Arc::new(renewed.endpoint))
+                .collect(),
+            backups,
+        }
+    }
+
     /// How many endpoints there are.
     pub(super) fn count(&self) -> usize {
         self.endpoints.len()
     }
 
     /// How many of them are backups.
-    pub(super) fn backups(&self) -> usize {
+    #[must_use]
+    pub fn backups(&self) -> usize {
         self.backups
     }
 

@@ -46,7 +46,7 @@ use self::serial::Serial;
 use crate::upstream::control::RequestCancellation;
 
 pub use self::dispatcher::Dispatcher;
-pub use self::endpoint_list::{EndpointList, EndpointState};
+pub use self::endpoint_list::{EndpointList, EndpointState, Renewed};
 pub use self::outcome::{Dispatched, Winner};
 pub use self::policy::Policy;
 pub use self::run::Request;

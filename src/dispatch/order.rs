@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::policy::Order;
@@ -74,6 +74,30 @@ impl Ranking {
                 requests: 0,
             }),
         }
+    }
+
+    /// For a list in which the endpoints had these places before; of one without nothing is known.
+    /// The last `backups` of them are backups.
+    #[must_use]
+    pub fn renewed(&self, before: &[Option<usize>], backups: usize) -> Self {
+        let next = |number: &AtomicUsize| AtomicUsize::new(number.load(Ordering::Relaxed));
+        let mut renewed = Self {
+            next: next(&self.next),
+            next_backup: next(&self.next_backup),
+            ..Self::new(self.order, before.len(), backups)
+        };
+        let known = self.lock();
+        let times = renewed
+            .times
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        times.requests = known.requests;
+        for (time, place) in times.endpoints.iter_mut().zip(before) {
+            let place = place.and_then(|place| known.endpoints.get(place));
+            *time = place.copied().unwrap_or_default();
+        }
+        drop(known);
+        renewed
     }
 
     /// The order of those that are no backups, for a request that comes now.
@@ -334,6 +358,24 @@ mod tests {
         assert_eq!(order(&ranking, now), [1, 0]);
         ranking.ended(0, now, MILLI);
         assert_eq!(order(&ranking, now), [0, 1]);
+    }
+
+    #[test]
+    fn what_is_known_goes_with_an_endpoint_to_its_new_place() {
+        let now = Instant::now();
+        let ranking = Ranking::new(Order::Fastest, 3, 0);
+        for (endpoint, time) in [(0, 30), (1, 20), (2, 10)] {
+            ranking.ended(endpoint, now, MILLI * time);
+        }
+        // 1 is gone, a new one comes first.
+        let renewed = ranking.renewed(&[None, Some(0), Some(2)], 0);
+        assert_eq!(order(&renewed, now), [2, 1, 0]);
+        let rotate = Ranking::new(Order::Rotate, 2, 0);
+        assert_eq!(order(&rotate, now), [0, 1]);
+        assert_eq!(
+            order(&rotate.renewed(&[Some(1), Some(0), None], 1), now),
+            [1, 0]
+        );
     }
 
     #[test]

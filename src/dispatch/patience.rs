@@ -15,6 +15,7 @@
 //!
 //! Time comes in from outside. Cost: some atomic loads for an attempt, and up to three stores.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,8 @@ const WEIGHT: u64 = 8;
 #[derive(Debug)]
 pub(super) struct Patience {
     begun: Instant,
-    endpoints: Vec<Endpoint>,
+    /// Shared with the list before.
+    endpoints: Vec<Arc<Endpoint>>,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +61,19 @@ impl Patience {
     pub(super) fn new(endpoints: usize, now: Instant) -> Self {
         Self {
             begun: now,
-            endpoints: (0..endpoints).map(|_| Endpoint::default()).collect(),
+            endpoints: (0..endpoints).map(|_| Arc::default()).collect(),
+        }
+    }
+
+    /// For a list in which the endpoints had these places before; of one without nothing is known.
+    pub(super) fn renewed(&self, before: &[Option<usize>]) -> Self {
+        let known = |place: &Option<usize>| self.endpoints.get((*place)?).map(Arc::clone);
+        Self {
+            begun: self.begun,
+            endpoints: before
+                .iter()
+                .map(|place| known(place).unwrap_or_default())
+                .collect(),
         }
     }
 
@@ -120,7 +134,7 @@ impl Patience {
 
     fn is_slow(&self, endpoint: &Endpoint) -> bool {
         let usable = |endpoint: &Endpoint| endpoint.usable.load(Ordering::Relaxed);
-        let averages = self.endpoints.iter().map(usable);
+        let averages = self.endpoints.iter().map(|endpoint| usable(endpoint));
         let quickest = averages.filter(|average| *average > 0).min();
         usable(endpoint) > quickest.unwrap_or_default() * SLOWER + micros(LATER)
     }
@@ -209,6 +223,20 @@ mod tests {
         }
         let average = patience.average(later);
         assert!(MILLI * 7 < average && average <= MILLI * 8, "{average:?}");
+    }
+
+    #[test]
+    fn what_is_known_goes_with_an_endpoint_to_its_new_place() {
+        let begun = Instant::now();
+        let patience = Patience::new(2, begun);
+        patience.ended(0, Some(MILLI * 5));
+        patience.ended(1, Some(MILLI * 100));
+        let renewed = patience.renewed(&[Some(1), None, Some(0)]);
+        let prompt = [0, 1, 2].map(|endpoint| renewed.is_prompt(endpoint, begun));
+        assert_eq!(prompt, [false, true, true]);
+        // What an earlier request reports later is known, too.
+        patience.ended(0, Some(MILLI * 500));
+        assert!(!renewed.is_prompt(2, begun) || renewed.is_prompt(0, begun));
     }
 
     #[test]

@@ -24,15 +24,14 @@ pub fn fit(limits: Limits, per_request: usize, others: usize) -> Result<Limits, 
     nofile.current = nofile.maximum;
     // Where it is not allowed, the limit stays as it is.
     let _ = setrlimit(Resource::Nofile, nofile);
-    let Some(descriptors) = getrlimit(Resource::Nofile).current else {
+    let wanted = limits.max_connections;
+    let Some(Shortage {
+        needed,
+        descriptors,
+    }) = shortage(&limits, per_request, others)
+    else {
         return Ok(limits);
     };
-    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let wanted = limits.max_connections;
-    let needed = needed(wanted, per_request).saturating_add(others);
-    if needed <= descriptors {
-        return Ok(limits);
-    }
     let max_connections = connections_for(descriptors.saturating_sub(others), per_request);
     if max_connections == 0 {
         let least = self::needed(1, per_request).saturating_add(others);
@@ -47,6 +46,27 @@ pub fn fit(limits: Limits, per_request: usize, others: usize) -> Result<Limits, 
     Ok(Limits {
         max_connections,
         ..limits
+    })
+}
+
+/// Fewer descriptors than are needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Shortage {
+    /// How many are needed.
+    pub needed: usize,
+    /// How many there are.
+    pub descriptors: usize,
+}
+
+/// Whether there are too few descriptors for these limits; the rest as in [`fit`].
+#[must_use]
+pub fn shortage(limits: &Limits, per_request: usize, others: usize) -> Option<Shortage> {
+    let descriptors = getrlimit(Resource::Nofile).current?;
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let needed = needed(limits.max_connections, per_request).saturating_add(others);
+    (needed > descriptors).then_some(Shortage {
+        needed,
+        descriptors,
     })
 }
 

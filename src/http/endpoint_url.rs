@@ -25,7 +25,7 @@ pub use shown::masked;
 use shown::shown_part;
 
 /// A checked base URL, `http` or `https`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EndpointUrl {
     /// What of it may be printed: scheme, host and port as typed.
     shown: String,

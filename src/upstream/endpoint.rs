@@ -22,7 +22,7 @@ pub use super::pool::MAX_IDLE;
 use super::resolver::Resolver;
 use super::response::{Response, with_head};
 use super::stream::Tls;
-use super::transport::NoResolver;
+use super::transport::{NoResolver, Pool};
 use crate::http::endpoint_config::{EndpointConfig, HeaderLines};
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{self, ForwardRules};
@@ -43,9 +43,8 @@ pub struct Endpoint {
     /// What its requests have in place of the client's lines.
     lines: HeaderLines,
     agent: Agent,
-    /// For tests; it is the agent's.
-    #[cfg(test)]
-    pool: Arc<super::transport::Pool>,
+    /// The agent's.
+    pool: Arc<Pool>,
     /// What ureq calls: the same for every request.
     origin: Uri,
     rules: Arc<ForwardRules>,
@@ -154,11 +153,37 @@ impl Endpoint {
             counters: Arc::default(),
             lines,
             agent: Agent::with_parts(config, connector, NoResolver),
-            #[cfg(test)]
             pool,
             origin,
             rules: Arc::clone(&settings.rules),
         })
+    }
+
+    /// The same endpoint at another place of the list, with header lines that may be others: it
+    /// has the connections, addresses and counters of this one.
+    #[must_use]
+    pub fn renewed(&self, index: usize, lines: HeaderLines) -> Self {
+        Self {
+            index,
+            url: self.url.clone(),
+            lines,
+            counters: Arc::clone(&self.counters),
+            agent: self.agent.clone(),
+            pool: Arc::clone(&self.pool),
+            origin: self.origin.clone(),
+            rules: Arc::clone(&self.rules),
+        }
+    }
+
+    /// Whether it is configured so: URL and header lines.
+    #[must_use]
+    pub fn is(&self, config: &EndpointConfig) -> bool {
+        self.url == config.url && self.lines == config.lines
+    }
+
+    /// Closes its idle connections, and from now on each one when its answer has ended.
+    pub fn close_connections(&self) {
+        self.pool.close();
     }
 
     /// Puts the request to the endpoint and waits for the head of its answer, at

@@ -20,8 +20,8 @@
 //! at most twice in `max_idle` under a steady load.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -40,7 +40,8 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 pub struct UpstreamPool<C> {
     /// The longest idle one in front.
     idle: Mutex<VecDeque<Idle<C>>>,
-    max_connections: usize,
+    /// Changed while `idle` is locked.
+    max_connections: AtomicUsize,
     max_idle: Duration,
     alarm: Arc<Alarm>,
 }
@@ -72,7 +73,7 @@ impl<C> UpstreamPool<C> {
         let since = Instant::now();
         let mut idle = self.lock();
         idle.push_back(Idle { connection, since });
-        let oldest = if idle.len() > self.max_connections {
+        let oldest = if idle.len() > self.max_connections.load(Ordering::Relaxed) {
             idle.pop_front()
         } else {
             self.pop_expired(&mut idle, since)
@@ -80,6 +81,15 @@ impl<C> UpstreamPool<C> {
         drop(idle);
         drop(oldest);
         self.alarm.raise();
+    }
+
+    /// Closes all connections, and from now on each one that is put in.
+    pub fn close(&self) {
+        let mut idle = self.lock();
+        self.max_connections.store(0, Ordering::Relaxed);
+        let closed = std::mem::take(&mut *idle);
+        drop(idle);
+        drop(closed);
     }
 
     /// When the first connection expires, if there is one.
@@ -150,7 +160,8 @@ impl Alarm {
 /// Makes the pools of all endpoints, and ends what expires in them.
 #[derive(Debug)]
 pub struct IdleMonitor<C> {
-    pools: Mutex<Vec<Arc<UpstreamPool<C>>>>,
+    /// A pool goes with its endpoint.
+    pools: Mutex<Vec<Weak<UpstreamPool<C>>>>,
     max_idle: Duration,
     alarm: Arc<Alarm>,
     began: Receiver<()>,
@@ -177,11 +188,13 @@ impl<C> IdleMonitor<C> {
     pub fn pool(&self, max_connections: usize) -> Arc<UpstreamPool<C>> {
         let pool = Arc::new(UpstreamPool {
             idle: Mutex::default(),
-            max_connections,
+            max_connections: AtomicUsize::new(max_connections),
             max_idle: self.max_idle,
             alarm: Arc::clone(&self.alarm),
         });
-        self.lock().push(Arc::clone(&pool));
+        let mut pools = self.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Arc::downgrade(&pool));
         pool
     }
 
@@ -203,8 +216,8 @@ impl<C> IdleMonitor<C> {
     /// none until [`IdleMonitor::began`] receives.
     #[must_use = "connections stay open if it is not called again"]
     pub fn close_expired(&self, now: Instant) -> Option<Instant> {
-        let pools = self.lock();
-        for pool in pools.iter() {
+        let pools: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
+        for pool in &pools {
             pool.close_expired(now);
         }
         let next = || pools.iter().filter_map(|pool| pool.next_expiry()).min();
@@ -218,7 +231,7 @@ impl<C> IdleMonitor<C> {
         Some(next.max(now + MIN_INTERVAL))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<UpstreamPool<C>>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<UpstreamPool<C>>>> {
         lock(&self.pools)
     }
 }
@@ -258,6 +271,25 @@ mod tests {
         let none = IdleMonitor::new(HOUR).pool(0);
         none.put(1);
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn a_closed_pool_keeps_no_connection_and_one_that_is_gone_none_either() {
+        let monitor = IdleMonitor::new(HOUR);
+        let pool = monitor.pool(8);
+        let connection = Arc::new(1);
+        pool.put(Arc::clone(&connection));
+        pool.close();
+        assert_eq!(Arc::strong_count(&connection), 1);
+        pool.put(Arc::clone(&connection));
+        assert_eq!((Arc::strong_count(&connection), pool.len()), (1, 0));
+        let open = monitor.pool(8);
+        open.put(Arc::clone(&connection));
+        drop((pool, open));
+        assert_eq!(Arc::strong_count(&connection), 1);
+        assert_eq!(monitor.close_expired(Instant::now()), None);
+        drop(monitor.pool(8));
+        assert_eq!(monitor.lock().len(), 1);
     }
 
     #[test]

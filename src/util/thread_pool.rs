@@ -27,7 +27,6 @@ use super::lock::lock;
 #[derive(Debug)]
 pub struct ThreadPool {
     threads: Mutex<Threads>,
-    max_threads: usize,
     max_idle: Duration,
     name: &'static str,
 }
@@ -38,6 +37,8 @@ struct Threads {
     idle: Vec<Arc<Worker>>,
     /// Idle and busy ones.
     count: usize,
+    /// There are no more of them.
+    max: usize,
 }
 
 /// A thread of the pool.
@@ -90,8 +91,10 @@ impl ThreadPool {
     #[must_use]
     pub fn new(name: &'static str, max_threads: usize, max_idle: Duration) -> Arc<Self> {
         Arc::new(Self {
-            threads: Mutex::default(),
-            max_threads,
+            threads: Mutex::new(Threads {
+                max: max_threads,
+                ..Threads::default()
+            }),
             max_idle,
             name,
         })
@@ -112,6 +115,11 @@ impl ThreadPool {
         }
     }
 
+    /// Changes how many threads there may be. Those that are too many end when they are idle.
+    pub fn set_max_threads(&self, max_threads: usize) {
+        lock(&self.threads).max = max_threads;
+    }
+
     /// How many threads there are.
     #[must_use]
     pub fn threads(&self) -> usize {
@@ -124,8 +132,8 @@ impl ThreadPool {
         if let Some(worker) = threads.idle.pop() {
             return Ok(worker);
         }
-        if threads.count >= self.max_threads {
-            let most = self.max_threads;
+        if threads.count >= threads.max {
+            let most = threads.max;
             return Err(io::Error::other(format!("all {most} are busy")));
         }
         threads.count += 1;

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// A folder, or a file at the top of `src`, and what it may import.
-const IMPORTS: [(&str, &[&str]); 13] = [
+const IMPORTS: [(&str, &[&str]); 14] = [
     ("util", &[]),
     ("http", &["util"]),
     ("logging", &["util"]),
@@ -65,6 +65,18 @@ const IMPORTS: [(&str, &[&str]); 13] = [
             "util",
         ],
     ),
+    // What is configured becomes what is in force.
+    (
+        "reload",
+        &[
+            "config",
+            "dispatch",
+            "downstream",
+            "http",
+            "upstream",
+            "util",
+        ],
+    ),
     (
         "main",
         &[
@@ -77,6 +89,7 @@ const IMPORTS: [(&str, &[&str]); 13] = [
             "metrics",
             "monitor",
             "proxy",
+            "reload",
             "upstream",
             "util",
         ],

@@ -2,12 +2,22 @@
 //! has.
 
 use crate::common::{
+    Gate,
     backend::{Act, Backend, Endpoint, Received, Refused, hangup, never, raw, status},
     certificates::Authority,
+    eventually,
     process::Process,
     proxy::{Proxy, command},
+    settled,
 };
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use rustix::process::Signal;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+};
 use tempfile::TempDir;
 
 /// A file of endpoints in a directory of its own.
@@ -137,6 +147,233 @@ fn a_file_that_others_may_read_is_warned_about_once_if_it_holds_keys() {
         assert_eq!(warnings.len(), usize::from(warned), "{warnings:?}");
         let path = list.path().display().to_string();
         assert!(warnings.iter().all(|line| line.contains(&path)));
+    }
+}
+
+/// Sends SIGHUP and waits for what comes of it: the lines since then, up to the one with the words.
+#[track_caller]
+fn reload(proxy: &Proxy, words: &str) -> Vec<String> {
+    let before = proxy.log().len();
+    proxy.signal(Signal::HUP);
+    eventually(
+        words,
+        || proxy.log().split_off(before),
+        |lines| lines.iter().any(|line| line.contains(words)),
+    )
+}
+
+#[test]
+fn a_reload_renumbers_the_endpoints_and_keeps_their_connections() {
+    let one = Backend::always(status(200).body("one"));
+    let two = Backend::always(status(200).body("two"));
+    let three = Backend::always(status(200).body("three"));
+    let list = List::new(format!("{}\n{}\n", one.url(), two.url()));
+    let proxy = Proxy::serial(&[&list]).start();
+    assert_eq!(proxy.get_and_settle("/1").body(), "one");
+
+    // The second comes first, a new one behind it, and the first has a header line of its own.
+    list.write(format!(
+        "{}\n{}\n{}\n  X-Api-Key: new\n",
+        two.url(),
+        three.url(),
+        one.url()
+    ));
+    assert_eq!(
+        reload(&proxy, "endpoints reloaded"),
+        [
+            format!("configuring endpoint 0: \"{}\"", two.url()),
+            format!("configuring endpoint 1: \"{}\"", three.url()),
+            format!("configuring endpoint 2: \"{}\"", one.url()),
+            "endpoints reloaded: 1 new, 0 gone, 2 kept".to_owned(),
+        ]
+    );
+    assert_eq!(proxy.get_and_settle("/2").body(), "two");
+    let served = proxy.wait_for_log("request /2 served in ");
+    assert!(served.contains(" by endpoint 0"), "{served}");
+
+    list.write(format!("{}\n  X-Api-Key: newer\n", one.url()));
+    let lines = reload(&proxy, "endpoints reloaded");
+    assert!(lines[1].contains("0 new, 2 gone, 1 kept"), "{lines:?}");
+    let mut client = proxy.client();
+    client.request("GET /3", "X-Api-Key: client\r\n");
+    assert_eq!(client.response().body(), "one");
+    let request = one.requests().pop().unwrap();
+    assert_eq!(lines_of_key(&request), ["X-Api-Key: newer"]);
+    assert_eq!(one.connections(), 1);
+    // What is gone keeps no connection.
+    two.wait_until_left();
+}
+
+fn lines_of_key(request: &Received) -> Vec<String> {
+    lines(request, &["X-Api-Key"])
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_says_its_line() {
+    let backend = Backend::always(status(200));
+    let good = format!("{}\n  X-Api-Key: own\n", backend.url());
+    let list = List::new(&good);
+    let proxy = Proxy::serial(&[&list]).start();
+    assert_eq!(proxy.get_and_settle("/").status(), 200);
+    let path = list.path();
+    for (text, words) in [
+        (format!("{good}\nhttp://a/{KEY} b\n"), "line 4: "),
+        (format!("{good}  Via: {KEY}\n"), "line 3: Via cannot be set"),
+        (format!("http://{KEY}@a:x\n"), "line 1: "),
+        (String::new(), "names no endpoint"),
+    ] {
+        list.write(text);
+        let lines = reload(&proxy, "not reloaded");
+        let wanted = "endpoints not reloaded, the list in force stays: -endpoints: ";
+        assert!(lines[0].starts_with(wanted), "{lines:?}");
+        assert!(
+            lines[0].contains(&format!("{:?} {words}", path.display().to_string())),
+            "{lines:?}"
+        );
+        assert_eq!(lines.len(), 1);
+    }
+    fs::remove_file(&path).unwrap();
+    let lines = reload(&proxy, "no such file");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    list.write(&good);
+    assert_eq!(
+        reload(&proxy, "not reloaded: "),
+        ["endpoints not reloaded: nothing has changed"]
+    );
+    assert_eq!(proxy.get("/").status(), 200);
+    assert_eq!(lines_of_key(&backend.requests()[1]), ["X-Api-Key: own"]);
+    assert_eq!(backend.connections(), 1);
+    let log = proxy.log().join("\n");
+    assert!(!log.contains(KEY), "{log}");
+}
+
+#[test]
+fn a_request_under_way_ends_with_the_list_that_it_began_with() {
+    let gate = Gate::closed();
+    let sick = Backend::always(status(503).after(&gate));
+    let old = Backend::always(status(200).body("old"));
+    let new = Backend::always(status(200).body("new"));
+    let list = List::new(format!("{}\n{}\n", sick.url(), old.url()));
+    let proxy = Proxy::serial(&[&list]).start();
+    let mut client = proxy.client();
+    client.request("GET /under-way", "");
+    sick.wait_for_calls(1);
+    list.write(format!("{}\n", new.url()));
+    reload(&proxy, "endpoints reloaded: 1 new, 2 gone, 0 kept");
+    assert_eq!(proxy.get("/").body(), "new");
+    gate.open();
+    assert_eq!(client.response().body(), "old");
+    let served = proxy.wait_for_log("request /under-way served in ");
+    assert!(served.contains(" by endpoint 1 (0: status 503"), "{served}");
+    // Nothing is kept of what is gone.
+    sick.wait_until_left();
+    old.wait_until_left();
+}
+
+#[test]
+fn failures_are_kept_with_an_endpoint_that_stays() {
+    let sick = Backend::always(status(503));
+    let well = Backend::always(status(200));
+    let list = List::new(format!("{}\n{}\n", sick.url(), well.url()));
+    let proxy = Proxy::serial(&[&list])
+        .flag("-max-fails", "1")
+        .flag("-cooldown", "1h")
+        .start();
+    assert_eq!(proxy.get("/").status(), 200);
+    proxy.wait_for_log("passed over");
+    list.write(format!("{}\n  A: b\n{}\n", sick.url(), well.url()));
+    reload(&proxy, "endpoints reloaded: 0 new, 0 gone, 2 kept");
+    assert_eq!(proxy.get("/").status(), 200);
+    assert_eq!(sick.calls(), 1);
+}
+
+#[test]
+fn backups_are_read_anew_too() {
+    let sick = Backend::always(status(503));
+    let (one, two) = (
+        Backend::always(status(200).body("one")),
+        Backend::always(status(200).body("two")),
+    );
+    let list = List::new(format!("{}\n", one.url()));
+    let proxy = Proxy::serial(&[&sick]).flag("-backups", list.url()).start();
+    assert_eq!(proxy.get_and_settle("/").body(), "one");
+    list.write(format!("{}\n{}\n", two.url(), one.url()));
+    let lines = reload(&proxy, "endpoints reloaded: 1 new, 0 gone, 2 kept");
+    assert_eq!(
+        lines[0],
+        format!("configuring endpoint 0: \"{}\"", sick.url())
+    );
+    assert_eq!(
+        lines[1],
+        format!("configuring endpoint 1: \"{}\" (backup)", two.url())
+    );
+    assert_eq!(proxy.get("/").body(), "two");
+}
+
+#[test]
+fn a_hundred_reloads_under_load_cost_no_request_and_leave_nothing() {
+    const RELOADS: usize = 100;
+    const CLIENTS: usize = 4;
+    let backends: Vec<Backend> = (0..4)
+        .map(|_| Backend::always(status(200).body("ok")))
+        .collect();
+    // Each time one of them is missing, the others stand in another order.
+    let text = |round: usize| {
+        let listed = (0..3).map(|place| backends[(round + place) % 4].url());
+        listed.fold(String::new(), |text, url| {
+            format!("{text}{url}\n  X-Round: {round}\n")
+        })
+    };
+    let list = List::new(text(0));
+    for mode in [Proxy::serial(&[&list]), Proxy::fanout(&[&list])] {
+        list.write(text(0));
+        let proxy = mode.flag("-order", "rotate").start();
+        for _ in 0..3 {
+            assert_eq!(proxy.get("/").status(), 200);
+        }
+        let descriptors = settled(|| proxy.descriptors());
+        let threads = settled(|| proxy.threads());
+        let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| {
+                    let mut client = proxy.client();
+                    while !over.load(Ordering::Acquire) {
+                        assert_eq!(client.get("/").body(), "ok");
+                        served.fetch_add(1, Ordering::AcqRel);
+                    }
+                });
+            }
+            for round in 1..=RELOADS {
+                list.write(text(round));
+                reload(&proxy, "endpoints reloaded");
+                // Requests go through this list, too.
+                let now = served.load(Ordering::Acquire);
+                eventually(
+                    "requests",
+                    || served.load(Ordering::Acquire),
+                    |served| *served > now,
+                );
+            }
+            over.store(true, Ordering::Release);
+        });
+        let log = proxy.log();
+        let reloads = log
+            .iter()
+            .filter(|line| line.contains("endpoints reloaded"));
+        assert_eq!(reloads.count(), RELOADS);
+        assert!(!log.iter().any(|line| line.contains("returning 500")));
+        // Clients and their connections to three endpoints may still be kept.
+        eventually(
+            "threads",
+            || proxy.threads(),
+            |now| *now <= threads + CLIENTS,
+        );
+        eventually(
+            "descriptors",
+            || proxy.descriptors(),
+            |now| *now <= descriptors + CLIENTS * 3,
+        );
     }
 }
 

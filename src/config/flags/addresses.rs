@@ -13,7 +13,8 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::List(URLS),
             default: "",
             help: "base URLs of the endpoints, separated by commas: http or https, with an \
-                   optional path and query; or @FILE that lists them (required)",
+                   optional path and query; or @FILE that lists them, read anew on SIGHUP \
+                   (required)",
             set: |options, text| {
                 put(
                     &mut options.config.sources.endpoints,
