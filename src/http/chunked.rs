@@ -12,7 +12,7 @@ use super::request::{Rejection, RequestLimits};
 const MAX_DIGITS: usize = 16;
 
 /// The longest size line with its extensions, without CRLF, in bytes.
-const MAX_LINE: usize = 4 * 1024;
+pub(crate) const MAX_LINE: usize = 4 * 1024;
 
 /// How much longer all size lines may be, in bytes, than [`CHUNK_OVERHEAD`] and twice the data
 /// of each: extensions cost time and bring nothing.
@@ -22,13 +22,99 @@ const CHUNK_OVERHEAD: u64 = 16;
 /// The longest trailer section is at least this, in bytes.
 const MIN_TRAILERS: u64 = 64 * 1024;
 
+/// What stands in front of the data of a chunk: its size line, and the line break that ends the
+/// data of the chunk before. Requests and answers have the same rules.
+#[derive(Debug, Default)]
+pub struct SizeLine {
+    place: Place,
+    /// The size so far, in bytes.
+    size: u64,
+    /// The length of the line so far, without line breaks, in bytes.
+    length: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Size,
+    /// Blanks behind a size: RFC 9112 7.1.1 wants them read past before an extension, and some
+    /// programs write them without one.
+    Blanks,
+    Extension,
+    SizeLf,
+    /// Behind data.
+    DataCr,
+    DataLf,
+}
+
+/// What a byte of a [`SizeLine`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeByte {
+    /// A digit, or of a line break.
+    Needed,
+    /// Of an extension, or a blank.
+    Extra,
+    /// The last one.
+    Last {
+        /// The size of the chunk, in bytes.
+        size: u64,
+        /// The length of the line without its line break, in bytes.
+        length: usize,
+    },
+}
+
+impl SizeLine {
+    /// Takes the next byte. Behind the last one of a line, the line behind the chunk's data begins.
+    ///
+    /// # Errors
+    /// What is wrong with the coding.
+    pub fn push(&mut self, byte: u8) -> Result<SizeByte, &'static str> {
+        let (place, kind) = match (self.place, byte) {
+            (Place::DataCr, b'\r') => (Place::DataLf, SizeByte::Needed),
+            (Place::DataLf, b'\n') => (Place::Size, SizeByte::Needed),
+            (Place::DataCr | Place::DataLf, _) => return Err("a chunk is longer than its size"),
+            (Place::SizeLf, b'\n') => {
+                let (size, length) = (self.size, self.length);
+                (self.size, self.length) = (0, 0);
+                (Place::DataCr, SizeByte::Last { size, length })
+            }
+            (Place::Size, _) if byte.is_ascii_hexdigit() => {
+                if self.length == MAX_DIGITS {
+                    return Err("the size of a chunk is too large");
+                }
+                let digit = char::from(byte).to_digit(16).unwrap_or_default();
+                self.size = self.size << 4 | u64::from(digit);
+                self.length += 1;
+                (Place::Size, SizeByte::Needed)
+            }
+            (Place::Size, _) if self.length == 0 => return Err("a chunk without a size"),
+            (Place::Size | Place::Blanks | Place::Extension, b'\r') => {
+                (Place::SizeLf, SizeByte::Needed)
+            }
+            (Place::Size | Place::Blanks, b' ' | b'\t') => (Place::Blanks, SizeByte::Extra),
+            (Place::Size | Place::Blanks, b';') => (Place::Extension, SizeByte::Extra),
+            (Place::Extension, _) if is_value_byte(byte) => (Place::Extension, SizeByte::Extra),
+            _ => return Err("the size line of a chunk is malformed"),
+        };
+        if kind == SizeByte::Extra {
+            self.length += 1;
+            if self.length > MAX_LINE {
+                return Err("the size line of a chunk is too long");
+            }
+        }
+        self.place = place;
+        Ok(kind)
+    }
+}
+
 /// The decoder of one body.
 #[derive(Debug)]
 pub struct ChunkedDecoder {
     state: State,
-    /// The chunk's size so far, then what is left of its data, in bytes.
+    line: SizeLine,
+    /// What is left of the chunk's data, in bytes.
     left: u64,
-    /// The length so far of the size line or of the trailer section, in bytes.
+    /// The length so far of the trailer section, in bytes.
     length: u64,
     /// See [`MAX_OVERHEAD`].
     overhead: u64,
@@ -41,14 +127,8 @@ pub struct ChunkedDecoder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Size,
-    /// Blanks behind a size (BWS).
-    Blanks,
-    Extension,
-    SizeLf,
+    Line,
     Data,
-    DataCr,
-    DataLf,
     Trailers,
     End,
 }
@@ -69,7 +149,8 @@ impl ChunkedDecoder {
     #[must_use]
     pub fn new(limits: &RequestLimits) -> Self {
         Self {
-            state: State::Size,
+            state: State::Line,
+            line: SizeLine::default(),
             left: 0,
             length: 0,
             overhead: 0,
@@ -109,7 +190,7 @@ impl ChunkedDecoder {
                     *input = rest;
                     self.left -= data.len() as u64;
                     if self.left == 0 {
-                        self.state = State::DataCr;
+                        self.state = State::Line;
                     }
                     return Ok(Decoded::Data(data));
                 }
@@ -132,76 +213,36 @@ impl ChunkedDecoder {
                         Err(fault) => return Err(trailer_rejection(fault)),
                     }
                 }
-                _ => {
+                State::Line => {
                     let Some((&byte, rest)) = input.split_first() else {
                         return Ok(Decoded::NeedsMore);
                     };
-                    self.state = self.step(byte)?;
+                    if let SizeByte::Last { size, length } =
+                        self.line.push(byte).map_err(Rejection::bad)?
+                    {
+                        self.begin_chunk(size, length as u64)?;
+                    }
                     *input = rest;
                 }
             }
         }
     }
 
-    /// The state behind a byte that is neither data nor a trailer's.
-    fn step(&mut self, byte: u8) -> Result<State, Rejection> {
-        const LINE: &str = "the size line of a chunk is malformed";
-        match (self.state, byte) {
-            (State::SizeLf, b'\n') => return self.end_of_size(),
-            (State::DataCr, b'\r') => return Ok(State::DataLf),
-            (State::DataLf, b'\n') => {
-                self.length = 0;
-                return Ok(State::Size);
-            }
-            (State::DataCr | State::DataLf, _) => {
-                return Err(Rejection::bad("a chunk is longer than its size"));
-            }
-            (State::Size, _) if self.length == 0 && !byte.is_ascii_hexdigit() => {
-                return Err(Rejection::bad("a chunk without a size"));
-            }
-            (State::Size | State::Blanks | State::Extension, b'\r') => return Ok(State::SizeLf),
-            _ => {}
-        }
-        // What is left is part of a size line.
-        self.length += 1;
-        let next = match (self.state, byte) {
-            (State::Size, _) if byte.is_ascii_hexdigit() => {
-                if self.length > MAX_DIGITS as u64 {
-                    return Err(Rejection::bad("the size of a chunk is too large"));
-                }
-                let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                self.left = self.left << 4 | u64::from(digit);
-                State::Size
-            }
-            (State::Size | State::Blanks, b' ' | b'\t') => State::Blanks,
-            (State::Size | State::Blanks, b';') => State::Extension,
-            (State::Extension, _) if is_value_byte(byte) => State::Extension,
-            _ => return Err(Rejection::bad(LINE)),
-        };
-        if self.length > MAX_LINE as u64 {
-            return Err(Rejection::bad("the size line of a chunk is too long"));
-        }
-        Ok(next)
-    }
-
-    fn end_of_size(&mut self) -> Result<State, Rejection> {
-        let usual = self.left.saturating_mul(2).saturating_add(CHUNK_OVERHEAD);
-        self.overhead = (self.overhead + self.length).saturating_sub(usual);
+    fn begin_chunk(&mut self, size: u64, line: u64) -> Result<(), Rejection> {
+        let usual = size.saturating_mul(2).saturating_add(CHUNK_OVERHEAD);
+        self.overhead = (self.overhead + line).saturating_sub(usual);
         if self.overhead > MAX_OVERHEAD {
             let reason = "too much of the chunked body is no data";
             return Err(Rejection::bad(reason));
         }
-        self.length = 0;
-        if self.left == 0 {
-            return Ok(State::Trailers);
+        if size == 0 {
+            self.state = State::Trailers;
+            return Ok(());
         }
-        match self.allowed.checked_sub(self.left) {
-            Some(allowed) => {
-                self.allowed = allowed;
-                Ok(State::Data)
-            }
-            None => Err(Rejection::body_too_large(self.max_body)),
-        }
+        let allowed = self.allowed.checked_sub(size);
+        self.allowed = allowed.ok_or_else(|| Rejection::body_too_large(self.max_body))?;
+        (self.state, self.left) = (State::Data, size);
+        Ok(())
     }
 }
 

@@ -202,7 +202,7 @@ impl HeadCapture {
         let coded = length == BodyLength::Unknown && head.is_coded().map_err(malformed)?;
         if coded {
             // What came together with the head goes the way of what follows.
-            self.chunks = Some(Chunks::new());
+            self.chunks = Some(Chunks::default());
             let rest = self.inner.input().to_vec();
             self.inner.input_consume(rest.len());
             if let Some(free) = self.inner.input_append_buf().get_mut(..rest.len()) {

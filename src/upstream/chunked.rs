@@ -9,36 +9,27 @@
 //! It works in place and on pieces of any length: what comes out is never longer than
 //! what went in, and nothing is kept but a few numbers.
 
-/// The longest size line, without its CRLF, in bytes.
-const MAX_LINE: usize = 4 * 1024;
+use crate::http::chunked::{SizeByte, SizeLine};
 
 /// The longest trailer section, in bytes.
 const MAX_TRAILERS: usize = 64 * 1024;
 
-/// More digits than a size can have that fits into 64 bits.
-const MAX_DIGITS: usize = 16;
-
 /// How far a coded body has come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Chunks {
     state: State,
-    /// The chunk's size so far, then what is left of its data, in bytes.
-    size: u64,
-    /// The length of the size line or of the trailers so far, in bytes.
+    line: SizeLine,
+    /// What is left of the chunk's data, in bytes.
+    left: u64,
+    /// The length of the trailers so far, in bytes.
     length: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    Size,
-    /// Blanks behind a size: RFC 9112 7.1.1 wants them read past before an extension,
-    /// and some servers write them without one.
-    Blanks,
-    Extension,
-    SizeEnd,
+    #[default]
+    Line,
     Data,
-    DataCr,
-    DataLf,
     /// At the start of a line behind the last chunk.
     LastLine,
     Trailer,
@@ -49,16 +40,6 @@ enum State {
 }
 
 impl Chunks {
-    /// At the start of a body.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            state: State::Size,
-            size: 0,
-            length: 0,
-        }
-    }
-
     /// Whether the body has ended as it should.
     #[must_use]
     pub fn have_ended(&self) -> bool {
@@ -82,7 +63,7 @@ impl Chunks {
         while let Some(&byte) = piece.get(read) {
             let left = piece.len() - read;
             let amount = match self.state {
-                State::Data => usize::try_from(self.size).map_or(left, |size| size.min(left)),
+                State::Data => usize::try_from(self.left).map_or(left, |size| size.min(left)),
                 State::Ended => left,
                 State::Malformed(_) => break,
                 _ => 1,
@@ -99,48 +80,25 @@ impl Chunks {
     /// Takes one byte, or that many of the data. Returns whether it is to be passed on.
     fn step(&mut self, byte: u8, amount: usize) -> bool {
         match (self.state, byte) {
-            (State::Size, _) if byte.is_ascii_hexdigit() => {
-                self.length += 1;
-                if self.length > MAX_DIGITS {
-                    return self.fail("the size of a chunk is too large");
+            (State::Line, _) => match self.line.push(byte) {
+                Ok(SizeByte::Needed) => return true,
+                Ok(SizeByte::Extra) => return false,
+                Ok(SizeByte::Last { size, .. }) => {
+                    self.left = size;
+                    self.state = match size {
+                        0 => State::LastLine,
+                        _ => State::Data,
+                    };
+                    return true;
                 }
-                let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                self.size = self.size << 4 | u64::from(digit);
-                return true;
-            }
-            (State::Size, _) if self.length == 0 => return self.fail("a chunk without a size"),
-            (State::Size | State::Blanks | State::Extension, b'\r') => {
-                self.state = State::SizeEnd;
-                return true;
-            }
-            (State::Size | State::Blanks, b' ' | b'\t') => self.state = State::Blanks,
-            (State::Size | State::Blanks, b';') => self.state = State::Extension,
-            (State::Extension, _) if byte != b'\n' => {}
-            (State::SizeEnd, b'\n') => {
-                self.length = 0;
-                self.state = match self.size {
-                    0 => State::LastLine,
-                    _ => State::Data,
-                };
-                return true;
-            }
+                Err(fault) => return self.fail(fault),
+            },
             (State::Data, _) => {
-                self.size -= amount as u64;
-                if self.size == 0 {
-                    self.state = State::DataCr;
+                self.left -= amount as u64;
+                if self.left == 0 {
+                    self.state = State::Line;
                 }
                 return true;
-            }
-            (State::DataCr, b'\r') => {
-                self.state = State::DataLf;
-                return true;
-            }
-            (State::DataLf, b'\n') => {
-                self.state = State::Size;
-                return true;
-            }
-            (State::DataCr | State::DataLf, _) => {
-                return self.fail("a chunk is longer than its size");
             }
             (State::LastLine, b'\r') => {
                 self.state = State::End;
@@ -154,22 +112,14 @@ impl Chunks {
             (State::TrailerEnd, b'\n') => self.state = State::LastLine,
             (State::LastLine | State::Trailer, _) if byte != b'\n' => self.state = State::Trailer,
             (State::Ended, _) => return true,
-            (State::LastLine | State::Trailer | State::TrailerEnd | State::End, _) => {
-                return self.fail("the trailers of a chunked body are malformed");
-            }
-            _ => return self.fail("the size line of a chunk is malformed"),
+            _ => return self.fail("the trailers of a chunked body are malformed"),
         }
         // Only what is cut out gets here.
         self.length += 1;
-        match self.state {
-            State::Blanks | State::Extension if self.length > MAX_LINE => {
-                self.fail("the size line of a chunk is too long")
-            }
-            State::Trailer | State::TrailerEnd if self.length > MAX_TRAILERS => {
-                self.fail("the trailers of a chunked body are too long")
-            }
-            _ => false,
+        if self.length > MAX_TRAILERS {
+            return self.fail("the trailers of a chunked body are too long");
         }
+        false
     }
 
     fn fail(&mut self, fault: &'static str) -> bool {
@@ -178,19 +128,14 @@ impl Chunks {
     }
 }
 
-impl Default for Chunks {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::chunked::MAX_LINE;
 
     /// What comes out, and the state after it, of pieces that long.
     fn passed(input: &[u8], piece: usize) -> (Vec<u8>, Chunks) {
-        let mut chunks = Chunks::new();
+        let mut chunks = Chunks::default();
         let mut output = Vec::new();
         for piece in input.chunks(piece) {
             let mut piece = piece.to_vec();
