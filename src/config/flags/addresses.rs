@@ -12,9 +12,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-endpoints",
             takes: Takes::List(URLS),
             default: "",
-            help: "base URLs of the endpoints, separated by commas: http or https, with an \
-                   optional path and query; or @FILE that lists them, read anew on SIGHUP \
-                   (required)",
+            help: "base URLs, separated by commas: http or https, with an optional path and \
+                   query; or @FILE that lists them, read anew on SIGHUP (required)",
             set: |options, text| {
                 put(
                     &mut options.config.sources.endpoints,
@@ -27,7 +26,7 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::List(URLS),
             default: "",
             help: "endpoints that are asked only when no other one has a usable answer, or all \
-                   others are passed over; written as -endpoints, and numbered behind those",
+                   are passed over; written and numbered as -endpoints, behind those",
             set: |options, text| {
                 put(
                     &mut options.config.sources.backups,

@@ -22,7 +22,7 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::List("STATUSES"),
             default: "",
             help: "statuses and ranges that are not usable all the same, such as 429,403 or \
-                   500-599; unlike above, 500 is only 500",
+                   500-599; here 500 is only 500",
             set: |options, text| {
                 let statuses = match text {
                     "" => Ok(StatusSet::default()),

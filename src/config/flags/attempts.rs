@@ -73,8 +73,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-max-retry-after",
             takes: Takes::Value("DURATION"),
             default: "60s",
-            help: "an answer that is not usable and has Retry-After passes its endpoint over for \
-                   so long, but for no longer than this; 0: Retry-After is ignored",
+            help: "how long an endpoint is passed over at most when its answer is not usable \
+                   and has Retry-After; 0: not at all",
             set: |options, text| {
                 let remedy = "(write 5s, 300ms, 1m30s, or 0 to ignore Retry-After)";
                 let most = values::duration_or_zero(text, remedy);
@@ -85,8 +85,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-max-tries",
             takes: Takes::Value("NUMBER"),
             default: "0",
-            help: "the most attempts that a request may take, hedges and all rounds included; \
-                   0: no limit",
+            help: "the most attempts of a request, hedges and rounds included; 0: no limit",
             set: |options, text| {
                 let tries = values::number_from(text, 0, " (0: no limit)").map(NonZeroU32::new);
                 put(&mut options.config.policy.max_tries, tries)
@@ -106,8 +105,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-round-delay",
             takes: Takes::Value("DURATION"),
             default: "200ms",
-            help: "the pause between two rounds, of which up to half is taken off at random; \
-                   twice as long each time, and not begun if -request-timeout would end it",
+            help: "the pause between two rounds, less up to half of it at random, and doubled \
+                   each time; not begun if -request-timeout would end it",
             set: |options, text| {
                 put(
                     &mut options.config.policy.rounds.delay,

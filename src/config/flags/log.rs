@@ -61,14 +61,14 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-log-json",
             takes: Takes::Boolean,
             default: "false",
-            help: "make each line a JSON object; date and time always stand in it",
+            help: "make each line a JSON object, always with date and time",
             set: |options, text| put(&mut options.config.log.json, values::boolean(text)),
         },
         Flag {
             name: "-log-requests",
             takes: Takes::Boolean,
             default: "true",
-            help: "log each request that was served; what fails is logged in any case",
+            help: "log what was served, not only what has failed",
             set: |options, text| {
                 let requests = values::boolean(text);
                 let without_served = requests.map(|requests| !requests);
