@@ -5,9 +5,11 @@ use crate::common::{
     Gate,
     backend::{Act, Backend, Endpoint, Received, Refused, hangup, never, raw, status},
     certificates::Authority,
+    client::Client,
     eventually,
     process::Process,
     proxy::{Proxy, command},
+    scrape::ask,
     settled,
 };
 use rustix::process::Signal;
@@ -425,6 +427,7 @@ fn keys_are_in_no_output_whatever_fails() {
                 .flag("-proxy-status", "true")
                 .flag("-max-fails", "1")
                 .flag("-on-exhausted", "gateway")
+                .flag("-monitor", "127.0.0.1:0")
                 .start();
             let answer = proxy.get("/p");
             assert!(answer.status() >= 500, "{words}: {}", answer.status());
@@ -434,11 +437,37 @@ fn keys_are_in_no_output_whatever_fails() {
                 "{words}"
             );
             proxy.wait_for_log("returning ");
+            for page in ["/", "/metrics", "/status.json"] {
+                let page = ask(&proxy, page);
+                assert_eq!(page.status(), 200);
+                assert!(!page.body().contains(KEY), "{}", page.body());
+            }
             let output = output_without_keys(&mut proxy);
             assert!(output.contains(words), "{words}: {output}");
             assert!(output.contains("/…"), "{output}");
         }
+        let output = log_in_json(&list);
+        assert!(output.contains(words) && !output.contains(KEY), "{output}");
     }
+}
+
+/// The log in JSON of a proxy that has put one request to the endpoints of the list.
+fn log_in_json(list: &List) -> String {
+    let ready = list.directory.path().join("ready");
+    let command = Proxy::serial(&[list])
+        .flag("-per-try-timeout", "300ms")
+        .flag("-log-json", "true")
+        .flag("-ready-file", ready.to_str().unwrap())
+        .command();
+    let mut process = Process::start(command);
+    let address = || fs::read_to_string(&ready).ok()?.trim().parse().ok();
+    let address = eventually("ready file", address, Option::is_some).unwrap();
+    assert_eq!(Client::connect(address).get("/p").status(), 500);
+    process
+        .out
+        .wait("the request", |line| line.contains("\"/p\""));
+    process.stop();
+    process.out.to_the_end().join("\n")
 }
 
 #[test]
