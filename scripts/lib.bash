@@ -6,6 +6,7 @@
 # ends, however it ends, and nothing else is: processes are ended by their id.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+static_dir=${CARGO_TARGET_DIR:-$root/target}/static # of scripts/build-static
 started='' # ids of the processes to stop
 scratch='' # directory to remove
 
@@ -96,11 +97,13 @@ has_addresses() { # LOG COUNT
 }
 
 # start_dummies LOG COUNT FLAG…: dummy servers on free ports; once they listen,
-# sets `endpoints`, the value for -endpoints.
+# sets `endpoints`, the value for -endpoints: all that write to LOG, earlier ones first.
 start_dummies() {
-    local log=$1 count=$2 number
+    local log=$1 count=$2 number before
     shift 2
-    for ((number = 1; number <= count; number++)); do
+    touch "$log"
+    before=$(addresses_in "$log" | wc -l)
+    for ((number = before + 1; number <= before + count; number++)); do
         start "$log" "$bin_dir/dummy-http-server" -address 127.0.0.1:0 "$@"
         if ! wait_until 10 has_addresses "$log" "$number"; then
             cat "$log" >&2
