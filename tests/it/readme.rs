@@ -37,7 +37,7 @@ const NOT_RUN: &[(&str, &str)] = &[
         "needs root and a static build; CI runs it",
     ),
     (
-        "docker build --tag balancing-reverse-proxy .",
+        "docker build --tag balancing-reverse-proxy --file scripts/Dockerfile .",
         "needs a Docker daemon",
     ),
     (
@@ -45,7 +45,7 @@ const NOT_RUN: &[(&str, &str)] = &[
         "needs a Docker daemon",
     ),
     (
-        "sudo install target/*-linux-musl/release/balancing-reverse-proxy /usr/local/bin/",
+        "sudo install target/static/balancing-reverse-proxy /usr/local/bin/",
         "changes the system",
     ),
     (
@@ -153,7 +153,10 @@ fn every_script_is_there_can_be_run_and_is_in_the_readme() {
     let mut present: Vec<String> = fs::read_dir(root().join("scripts"))
         .unwrap()
         .map(|entry| entry.unwrap())
-        .filter(|entry| entry.metadata().unwrap().permissions().mode() & 0o111 != 0)
+        .filter(|entry| {
+            let metadata = entry.metadata().unwrap();
+            metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
+        })
         .map(|entry| format!("scripts/{}", entry.file_name().into_string().unwrap()))
         .collect();
     present.sort();
@@ -161,7 +164,11 @@ fn every_script_is_there_can_be_run_and_is_in_the_readme() {
     let mut named: Vec<String> = readme
         .split(|c: char| c.is_whitespace() || "`()\"',:;".contains(c))
         .filter(|word| word.starts_with("scripts/") && word.len() > "scripts/".len())
-        .filter(|word| ![".svg", ".service"].iter().any(|end| word.ends_with(end)))
+        .filter(|word| {
+            ![".svg", ".service", ".yaml", ".bats", "Dockerfile"]
+                .iter()
+                .any(|end| word.ends_with(end))
+        })
         .map(|word| word.trim_end_matches('.').to_owned())
         .collect();
     named.sort();
@@ -171,6 +178,21 @@ fn every_script_is_there_can_be_run_and_is_in_the_readme() {
         present, named,
         "executable scripts, and scripts in the README"
     );
+}
+
+#[test]
+fn the_example_in_bats_passes() {
+    let bats = Command::new("bats").arg("--version").output();
+    if bats.is_err() && env::var_os("REQUIRE_TOOLS").is_none() {
+        eprintln!("bats is not installed: not tried");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "bats scripts/flaky.bats";
+    let output = shell(script, directory.path());
+    assert!(output.status.success(), "{}", report(script, &output));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.starts_with("1..4\n"), "{stdout}");
 }
 
 #[test]
