@@ -92,6 +92,10 @@ impl Options {
         if policy.terminal.is_empty() {
             return Err(ConfigError::NothingTerminal);
         }
+        config.rules.only_identity = policy.unusable_body.is_some();
+        if policy.unusable_body.is_some() && policy.commit_after == 0 {
+            return Err(ConfigError::NoBodyBeginning);
+        }
         config.policy.cooldown = NonZeroU32::new(self.max_fails).map(|max_fails| CooldownConfig {
             max_fails,
             length: self.cooldown,
@@ -164,6 +168,8 @@ pub enum ConfigError {
     HedgedFanout,
     /// `-not-terminal` takes everything out of `-terminal-responses`.
     NothingTerminal,
+    /// `-unusable-body` with `-commit-after 0`.
+    NoBodyBeginning,
 }
 
 impl fmt::Display for ConfigError {
@@ -193,6 +199,10 @@ impl fmt::Display for ConfigError {
             Self::NothingTerminal => f.write_str(
                 "-not-terminal takes every status out of -terminal-responses (no answer would \
                  be usable)",
+            ),
+            Self::NoBodyBeginning => f.write_str(
+                "-unusable-body and -commit-after 0 exclude each other (nothing of a body would \
+                 be looked at; write -commit-after 64KiB)",
             ),
         }
     }

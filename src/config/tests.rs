@@ -469,6 +469,10 @@ fn a_bad_word_on_which_answers_are_usable_is_reported_with_the_remedy() {
             "-not=100-599",
             "-not-terminal takes every status out of -terminal-responses (no answer would be usable)",
         ),
+        (
+            "-un=[a",
+            "-unusable-body: \"[a\" is not a regular expression: unclosed character class at character 1: \"[a\"",
+        ),
     ] {
         assert_eq!(message(&["-e=http://a", word]), expected);
     }

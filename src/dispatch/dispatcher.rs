@@ -164,6 +164,7 @@ mod tests {
             (Some(connect), false),
             (Some(refused), false),
             (Some(Failure::Status(503)), false),
+            (Some(Failure::UnusableBody), false),
             (Some(internal), false),
         ];
         for (failure, counts) in table {

@@ -34,6 +34,7 @@ mod run;
 mod serial;
 pub mod status_set;
 pub mod trail;
+pub mod usable;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::status_set::StatusSet;
+use super::usable::UnusableBody;
 
 /// How requests are put to endpoints.
 #[derive(Debug, Default)]
@@ -32,6 +33,9 @@ pub struct Policy {
     pub idempotent_only: bool,
     /// Answers of known length up to this, in bytes, are read whole before they are taken.
     pub commit_after: u64,
+    /// What the beginning of a body, up to `commit_after`, looks like that makes an answer
+    /// unusable in spite of its status. Not where that is 0.
+    pub unusable_body: Option<UnusableBody>,
     /// Whether an answer that is not usable may be wanted in the end.
     pub on_exhausted: OnExhausted,
 }

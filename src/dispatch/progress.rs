@@ -151,6 +151,7 @@ impl Progress {
         let answer = ended.answer.map(|answer| Winner {
             usable: ended.failure.is_none(),
             is_last_choice: !ended.retry_after.is_zero()
+                || ended.failure == Some(Failure::UnusableBody)
                 || run.policy().not_terminal.contains(answer.head.status),
             endpoint: ended.attempt.endpoint,
             answer,

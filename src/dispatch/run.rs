@@ -13,12 +13,14 @@ use super::endpoint_list::EndpointList;
 use super::policy::Policy;
 use super::queue::{Beside, Known, Queue};
 use super::trail::Again;
+use super::usable::{QUIET, UnusableBody};
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::logging::RequestName;
 use crate::upstream::control::{AttemptControl, Limit, RequestCancellation};
 use crate::upstream::endpoint::{Attempted, Endpoint, UpstreamRequest};
 use crate::upstream::failure::{Failure, Timeout};
+use crate::upstream::response::Response;
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
 
@@ -134,22 +136,35 @@ impl Run {
             }
             Err(failure) => (None, Some(failure)),
         };
-        let retry_after = match (&answer, &failure) {
+        let mut retry_after = match (&answer, &failure) {
             (Some(answer), Some(_)) => self.retry_after(&answer.head),
             _ => Duration::ZERO,
         };
-        self.measure(attempt.mark, failure.as_ref(), head_after);
-        if let Some(whole) = answer.as_mut()
+        let pattern = match (&answer, &failure) {
+            (Some(answer), None) => self.pattern_for(answer),
+            _ => None,
+        };
+        // The time of an answer whose body is looked at counts only if it is usable.
+        if pattern.is_none() {
+            self.measure(attempt.mark, failure.as_ref(), head_after);
+        }
+        if let Some(found) = answer.as_mut()
             && (failure.is_none() || policy.keeps_best())
         {
-            if let Limit::Until(at, Timeout::Head(after)) = control.limit() {
-                control.set_limit(Limit::Until(at, Timeout::Whole(after)));
+            match self.read(found, pattern, &control) {
+                Ok(true) => {}
+                Ok(false) => {
+                    retry_after = self.retry_after(&found.head);
+                    failure = Some(Failure::UnusableBody);
+                }
+                Err(broken) => {
+                    answer = None;
+                    failure = Some(broken);
+                }
             }
-            if let Err(broken) = whole.read_whole(policy.commit_after) {
-                answer = None;
-                failure = Some(broken);
-            }
-            control.set_limit(Limit::Each(policy.per_try_timeout));
+        }
+        if pattern.is_some() {
+            self.measure(attempt.mark, failure.as_ref(), head_after);
         }
         Performed {
             answer,
@@ -158,6 +173,36 @@ impl Run {
             sent,
             head: head.map(|status| (status, head_after)),
         }
+    }
+
+    /// What makes this answer's body unusable, if it is to be looked at.
+    fn pattern_for(&self, answer: &Response) -> Option<&UnusableBody> {
+        let pattern = self.policy().unusable_body.as_ref()?;
+        let concerns = pattern.concerns(&answer.head, answer.length);
+        concerns.then_some(pattern)
+    }
+
+    /// Reads a short body, or the beginning of any one where it is looked at. False if that makes
+    /// the answer unusable.
+    fn read(
+        &self,
+        answer: &mut Response,
+        pattern: Option<&UnusableBody>,
+        control: &AttemptControl,
+    ) -> Result<bool, Failure> {
+        let policy = self.policy();
+        if let Limit::Until(at, Timeout::Head(after)) = control.limit() {
+            control.set_limit(Limit::Until(at, Timeout::Whole(after)));
+        }
+        let most = policy.commit_after;
+        let usable = match pattern {
+            None => answer.read_whole(most).map(|()| true),
+            Some(pattern) => answer
+                .read_beginning(most, QUIET, control)
+                .map(|beginning| !pattern.matches(beginning)),
+        };
+        control.set_limit(Limit::Each(policy.per_try_timeout));
+        usable
     }
 
     /// For how long the endpoint asks to be left alone with an answer that is not usable, as far

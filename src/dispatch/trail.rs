@@ -218,9 +218,11 @@ impl Lost {
         match self.failure {
             Failure::Dns(_) | Failure::Connect(_) | Failure::Tls(_) => false,
             Failure::Timeout(_) => self.sent,
-            Failure::Broken(_) | Failure::Status(_) | Failure::Cancelled | Failure::Internal(_) => {
-                true
-            }
+            Failure::Broken(_)
+            | Failure::Status(_)
+            | Failure::UnusableBody
+            | Failure::Cancelled
+            | Failure::Internal(_) => true,
         }
     }
 }
@@ -248,7 +250,10 @@ impl fmt::Display for Lost {
         write!(f, "{}: {hedged}", self.mark.endpoint)?;
         let after = GoDuration::from(rounded(self.after));
         match &self.failure {
-            Failure::Status(_) | Failure::Broken(_) | Failure::Cancelled => {
+            Failure::Status(_)
+            | Failure::UnusableBody
+            | Failure::Broken(_)
+            | Failure::Cancelled => {
                 let again = Again(self.retry_after);
                 write!(f, "{}{again} after {after}", self.failure)
             }

@@ -12,6 +12,7 @@
 //! | what the endpoint has header lines for | the endpoint's lines | – | see [`endpoint_config`](super::endpoint_config) |
 //! | `Host` | the endpoint's, or the client's with `-keep-host` | – | mirrors live on different hosts |
 //! | `Content-Length` | of the body as it is sent | the endpoint's, or chunked | RFC 9112 6 |
+//! | `Accept-Encoding` | `identity` with `-unusable-body` | – | bodies are searched as they are |
 //! | `Authorization` | from the endpoint's URL, if the client has none | – | RFC 9110 11.6.2 |
 //! | `X-Forwarded-For` | the client's address appended | – | |
 //! | `X-Forwarded-Host`, `X-Forwarded-Proto` | replaced, or kept where there are any with `-keep-forwarded` | – | a client must not forge them |
@@ -48,6 +49,8 @@ pub struct ForwardRules {
     /// `X-Forwarded-Host` and `X-Forwarded-Proto` of a request are kept, each where it is there
     /// and not empty.
     pub keep_forwarded: bool,
+    /// Endpoints are asked not to encode bodies, whatever the client takes.
+    pub only_identity: bool,
     /// URLs of an endpoint in its answers are made the proxy's.
     pub rewrite_location: bool,
 }
@@ -129,7 +132,7 @@ pub fn request_head(
             && !named.has(name)
         {
             head.display(name, number.saturating_sub(1));
-        } else if !(is_hop_by_hop(name) || named.has(name) || is_replaced(name)) {
+        } else if !(is_hop_by_hop(name) || named.has(name) || is_replaced(name, rules)) {
             has_authorization |= is(name, "Authorization");
             head.line(name, header.value);
         } else if rules.keep_forwarded && !named.has(name) && kept.takes(header) {
@@ -140,9 +143,7 @@ pub fn request_head(
     if let Some(length) = length {
         head.display(b"Content-Length", length);
     }
-    for line in own.sent() {
-        head.line(line.name, line.value);
-    }
+    head.own(own, rules);
     if let Some(authorization) = endpoint.authorization()
         && !has_authorization
     {
@@ -248,8 +249,11 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
 }
 
 /// Request headers that this proxy answers or writes itself.
-fn is_replaced(name: &[u8]) -> bool {
-    is(name, "Expect") || is(name, "X-Forwarded-Host") || is(name, "X-Forwarded-Proto")
+fn is_replaced(name: &[u8], rules: &ForwardRules) -> bool {
+    is(name, "Expect")
+        || is(name, "X-Forwarded-Host")
+        || is(name, "X-Forwarded-Proto")
+        || rules.only_identity && is(name, "Accept-Encoding")
 }
 
 /// Which of these fields of the request have been kept.
@@ -343,6 +347,16 @@ impl HeadWriter {
         }
         if !kept.proto {
             self.line(b"X-Forwarded-Proto", b"http");
+        }
+    }
+
+    /// The endpoint's own lines; one of them may say which codings it is to use.
+    fn own(&mut self, own: &HeaderLines, rules: &ForwardRules) {
+        if rules.only_identity && !own.replace(b"Accept-Encoding") {
+            self.line(b"Accept-Encoding", b"identity");
+        }
+        for line in own.sent() {
+            self.line(line.name, line.value);
         }
     }
 

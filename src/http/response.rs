@@ -130,6 +130,21 @@ impl ResponseHead {
         Some(Duration::from_secs(whole_seconds(left)))
     }
 
+    /// The body is encoded (RFC 9110 8.4): its bytes are not those of its text.
+    #[must_use]
+    pub fn is_encoded(&self) -> bool {
+        let mut codings = self.headers.elements("Content-Encoding");
+        codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+    }
+
+    /// The body is a stream of events, which may be quiet for long.
+    #[must_use]
+    pub fn is_event_stream(&self) -> bool {
+        let kind = self.headers.get("Content-Type").unwrap_or_default();
+        let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+        trim(essence).eq_ignore_ascii_case(b"text/event-stream")
+    }
+
     /// The endpoint's reason phrase, byte for byte; may be empty.
     #[must_use]
     pub fn reason(&self) -> &[u8] {

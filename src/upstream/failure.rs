@@ -30,6 +30,8 @@ pub enum Failure {
     Timeout(Timeout),
     /// A complete answer, whose status is not terminal.
     Status(u16),
+    /// An answer whose status is terminal, and whose body makes it unusable.
+    UnusableBody,
     /// The answer is not wanted any more. Never logged as an endpoint's failure.
     Cancelled,
     /// This process could not make the attempt.
@@ -240,7 +242,7 @@ impl Failure {
             }
             Self::Status(508) => "proxy_loop_detected",
             // There is no type for an answer that is not wanted.
-            Self::Status(_) => "destination_unavailable",
+            Self::Status(_) | Self::UnusableBody => "destination_unavailable",
             Self::Cancelled | Self::Internal(_) => "proxy_internal_error",
         }
     }
@@ -288,6 +290,7 @@ impl fmt::Display for Failure {
             Self::Broken(fault) => fault.fmt(f),
             Self::Timeout(timeout) => timeout.fmt(f),
             Self::Status(status) => write!(f, "status {status}"),
+            Self::UnusableBody => f.write_str("unusable body"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Internal(reason) => f.write_str(reason),
         }
@@ -507,6 +510,7 @@ mod tests {
             ),
             (Failure::Status(503), "destination_unavailable"),
             (Failure::Status(508), "proxy_loop_detected"),
+            (Failure::UnusableBody, "destination_unavailable"),
             (internal, "proxy_internal_error"),
         ];
         for (failure, wanted) in table {

@@ -1,6 +1,7 @@
 //! A response: its head, and the body that is read from the endpoint or is here already.
 
 use std::io::{self, Read};
+use std::mem;
 use std::time::{Duration, Instant, SystemTime};
 
 use httpdate::HttpDate;
@@ -26,7 +27,15 @@ enum Source {
     Endpoint(ureq::BodyReader<'static>),
     /// It has been read whole; its connection is back in the pool.
     Memory(io::Cursor<Vec<u8>>),
+    /// Its beginning has been read.
+    Begun(Box<io::Chain<io::Cursor<Vec<u8>>, ureq::BodyReader<'static>>>),
 }
+
+/// The most that is read of a body at once, in bytes.
+const AT_ONCE: usize = 64 * 1024;
+
+/// The least room that is made for a read of a body whose length is not known, in bytes.
+const FIRST_ROOM: usize = 4 * 1024;
 
 impl Response {
     /// The next piece of the body; 0 bytes at its end.
@@ -38,6 +47,7 @@ impl Response {
             let result = match &mut self.body {
                 Source::Endpoint(body) => body.read(buffer),
                 Source::Memory(body) => body.read(buffer),
+                Source::Begun(body) => body.read(buffer),
             };
             match result {
                 Ok(amount) => return Ok(amount),
@@ -74,7 +84,6 @@ impl Response {
     /// # Errors
     /// The body broke off, or did not come in time.
     pub fn read_whole(&mut self, most: u64) -> Result<(), Failure> {
-        const AT_ONCE: usize = 64 * 1024;
         let BodyLength::Known(length) = self.length else {
             return Ok(());
         };
@@ -86,22 +95,88 @@ impl Response {
         };
         let mut body = Vec::new();
         loop {
-            let filled = body.len();
             // One byte more shows the end. Room for what comes, not for what was promised.
-            let room = length.saturating_sub(filled).min(AT_ONCE) + 1;
-            body.try_reserve_exact(room).map_err(|_| {
-                Failure::Internal("no memory for the answer (-commit-after)".to_owned())
-            })?;
-            body.resize(filled + room, 0);
-            let amount = self.read(body.get_mut(filled..).unwrap_or_default())?;
-            body.truncate(filled + amount);
-            if amount == 0 {
+            let room = length.saturating_sub(body.len()).min(AT_ONCE) + 1;
+            if self.read_more(&mut body, room)? == 0 {
                 break;
             }
         }
         self.body_begun = true;
         self.body = Source::Memory(io::Cursor::new(body));
         Ok(())
+    }
+
+    /// Reads the beginning of the body now, at most `most` bytes, and returns it: to the end of a
+    /// body that is known to be no longer, or else until the end, until nothing has come for
+    /// `quiet`, or until `control`'s limit. What has been read is read again with the rest.
+    ///
+    /// # Errors
+    /// The body broke off, or one that is known to be short did not come in time.
+    pub fn read_beginning(
+        &mut self,
+        most: u64,
+        quiet: Duration,
+        control: &AttemptControl,
+    ) -> Result<&[u8], Failure> {
+        self.read_whole(most)?;
+        if matches!(self.body, Source::Endpoint(_)) {
+            self.begin(most, quiet, control)?;
+        }
+        Ok(match &self.body {
+            Source::Endpoint(_) => &[],
+            Source::Memory(body) => body.get_ref(),
+            Source::Begun(body) => body.get_ref().0.get_ref(),
+        })
+    }
+
+    fn begin(
+        &mut self,
+        most: u64,
+        quiet: Duration,
+        control: &AttemptControl,
+    ) -> Result<(), Failure> {
+        let end = match control.limit() {
+            Limit::Until(at, _) => Some(at),
+            Limit::Each(_) => None,
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut begun = Vec::new();
+        let is_whole = loop {
+            let room = begun.len().clamp(FIRST_ROOM, AT_ONCE);
+            let room = room.min(most.saturating_sub(begun.len()));
+            if room == 0 {
+                break false;
+            }
+            let at = Instant::now() + quiet;
+            let at = end.map_or(at, |end| at.min(end));
+            control.set_limit(Limit::Until(at, Timeout::Read(quiet)));
+            match self.read_more(&mut begun, room) {
+                Ok(0) => break true,
+                Ok(_) => {}
+                Err(Failure::Timeout(_)) => break false,
+                Err(failure) => return Err(failure),
+            }
+        };
+        self.body_begun |= is_whole || !begun.is_empty();
+        let begun = io::Cursor::new(begun);
+        let before = mem::replace(&mut self.body, Source::Memory(io::Cursor::default()));
+        self.body = match before {
+            Source::Endpoint(rest) if !is_whole => Source::Begun(Box::new(begun.chain(rest))),
+            _ => Source::Memory(begun),
+        };
+        Ok(())
+    }
+
+    /// Reads at most `room` bytes and appends them to `body`; 0: the end.
+    fn read_more(&mut self, body: &mut Vec<u8>, room: usize) -> Result<usize, Failure> {
+        let filled = body.len();
+        body.try_reserve_exact(room).map_err(|_| {
+            Failure::Internal("no memory for the answer (-commit-after)".to_owned())
+        })?;
+        body.resize(filled + room, 0);
+        let result = self.read(body.get_mut(filled..).unwrap_or_default());
+        body.truncate(filled + result.as_ref().copied().unwrap_or_default());
+        result
     }
 
     /// Reads a short body that is not wanted to its end, so that its connection can

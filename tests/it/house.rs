@@ -99,12 +99,14 @@ const IMPORTS: [(&str, &[&str]); 14] = [
 ];
 
 /// A library, and the folders that may name it.
-const LIBRARIES: [(&str, &[&str]); 8] = [
+const LIBRARIES: [(&str, &[&str]); 10] = [
     ("tiny_http", &["downstream"]),
     ("ureq", &["upstream"]),
     ("rustls", &["upstream"]),
     ("webpki_roots", &["upstream"]),
     ("argh", &["cli"]),
+    ("regex_automata", &["dispatch"]),
+    ("regex_syntax", &["dispatch"]),
     ("simplelog", &["logging"]),
     ("time", &["logging"]),
     ("signal_hook", &["bin", "main"]),

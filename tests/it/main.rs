@@ -71,3 +71,5 @@ mod stopping;
 mod tls;
 mod urls;
 mod usable;
+mod usable_body;
+mod usable_model;

@@ -32,6 +32,20 @@ pub(super) const GROUP: Group<Options> = Group {
             },
         },
         Flag {
+            name: "-unusable-body",
+            takes: Takes::Value("PATTERN"),
+            default: "",
+            help: "a regular expression: an answer with it in the first -commit-after bytes of \
+                   its body is not usable",
+            set: |options, text| {
+                let pattern = match text {
+                    "" => Ok(None),
+                    _ => text.parse().map(Some).map_err(Problem::whole),
+                };
+                put(&mut options.config.policy.unusable_body, pattern)
+            },
+        },
+        Flag {
             name: "-commit-after",
             takes: Takes::Value("SIZE"),
             default: "64KiB",

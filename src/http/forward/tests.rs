@@ -547,3 +547,28 @@ fn locations_are_rewritten_on_demand_and_nothing_else_is() {
     );
     assert!(!lines(&head).concat().contains("http://"));
 }
+
+#[test]
+fn endpoints_are_asked_not_to_encode_bodies_on_demand() {
+    let url = "http://e".parse().unwrap();
+    let rules = ForwardRules {
+        only_identity: true,
+        ..rules()
+    };
+    for given in [
+        &[][..],
+        &["Accept-Encoding: gzip, br"],
+        &["accept-encoding: gzip", "Accept-Encoding: identity;q=0"],
+        &["Connection: Accept-Encoding", "Accept-Encoding: gzip"],
+    ] {
+        let request = request("GET", &[&["Host: c"], given].concat());
+        let head = lines(&request_head(&request, &url, &own(&[]), &rules, None));
+        let start = ["GET /t?q HTTP/1.1", "Host: e", "Accept-Encoding: identity"];
+        assert_eq!(head, [&start[..], &OURS].concat(), "{given:?}");
+    }
+    // An endpoint may have a line for it.
+    let request = request("GET", &["Host: c", "Accept-Encoding: br"]);
+    let own = own(&["Accept-Encoding: gzip"]);
+    let head = lines(&request_head(&request, &url, &own, &rules, None));
+    assert_eq!(head[2..4], ["Accept-Encoding: gzip", OURS[0]]);
+}
