@@ -46,7 +46,7 @@ const AVERAGES: u32 = 5;
 
 /// A body in memory that is no longer than this, in bytes, is relayed without waiting: a
 /// client's socket has room for it.
-const SHORT: u64 = 16 * 1024;
+const SHORT: usize = 16 * 1024;
 
 /// Runs the attempts on pooled threads and on the calling one. `relay` is called on one of them.
 pub(super) fn dispatch(run: Run, relay: impl FnOnce(Dispatched) + Send + 'static) {
@@ -356,10 +356,9 @@ impl Race {
     fn end_losers_beside(&self, won: &Dispatched) -> Option<Sender<()>> {
         let grace = self.grace();
         let winner = won.answer.as_ref()?;
-        let is_short = match winner.answer.length {
-            BodyLength::Bodiless => true,
-            BodyLength::Known(length) => length <= SHORT && winner.answer.is_whole(),
-            BodyLength::Unknown => false,
+        let is_short = match winner.answer.in_memory() {
+            Some(body) => body.len() <= SHORT,
+            None => winner.answer.length == BodyLength::Bodiless,
         };
         if is_short || !won.trail.has_cancelled() {
             return None;
