@@ -515,6 +515,7 @@ mod tests {
         ];
         for (failure, wanted) in table {
             assert_eq!(failure.error_type(), wanted, "{failure:?}");
+            assert!(crate::metrics::REASONS.contains(&wanted), "{wanted}");
         }
     }
 
@@ -544,6 +545,7 @@ mod tests {
         ];
         for (fault, wanted) in table {
             assert_eq!(Failure::Broken(fault).error_type(), wanted);
+            assert!(crate::metrics::REASONS.contains(&wanted), "{wanted}");
         }
     }
 

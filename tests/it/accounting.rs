@@ -13,13 +13,14 @@ use crate::common::{
 };
 use std::{
     collections::BTreeMap,
+    env,
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
 
 const CLIENTS: usize = 8;
-/// Of each client.
+/// Of each client, unless `ACCOUNTING_REQUESTS` is set.
 const REQUESTS: usize = 150;
 
 /// A back end that fails in all ways now and then, in the same order each time.
@@ -52,6 +53,7 @@ fn check(start: impl FnOnce(&[&dyn crate::common::backend::Endpoint]) -> Builder
     let proxy = start(&[&backends[0], &refused, &backends[1], &backends[2]])
         .flag("-monitor", ":0")
         .start();
+    let requests = env::var("ACCOUNTING_REQUESTS").map_or(REQUESTS, |text| text.parse().unwrap());
     let mut clients: BTreeMap<u16, u32> = BTreeMap::new();
     thread::scope(|scope| {
         let proxy = &proxy;
@@ -59,7 +61,7 @@ fn check(start: impl FnOnce(&[&dyn crate::common::backend::Endpoint]) -> Builder
             .map(|_| {
                 scope.spawn(move || {
                     let mut client = proxy.client();
-                    let statuses = (0..REQUESTS).map(|_| client.get("/").status());
+                    let statuses = (0..requests).map(|_| client.get("/").status());
                     statuses.collect::<Vec<_>>()
                 })
             })
@@ -130,7 +132,7 @@ fn check(start: impl FnOnce(&[&dyn crate::common::backend::Endpoint]) -> Builder
     let lines = |words: &str| log.iter().filter(|line| line.contains(words)).count();
     let served = lines("request / served in ");
     let failed = lines("endpoints failed to return a valid answer");
-    assert_eq!(served + failed, CLIENTS * REQUESTS);
+    assert_eq!(served + failed, CLIENTS * requests);
     assert_eq!(u32::try_from(failed).unwrap(), exhausted);
     assert_eq!(lines("log lines could not be written"), 0);
     if is_serial {

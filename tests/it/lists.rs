@@ -9,7 +9,7 @@ use crate::common::{
     eventually,
     process::Process,
     proxy::{Proxy, command},
-    scrape::ask,
+    scrape::{Scrape, ask},
     settled,
 };
 use rustix::process::Signal;
@@ -162,6 +162,35 @@ fn reload(proxy: &Proxy, words: &str) -> Vec<String> {
         || proxy.log().split_off(before),
         |lines| lines.iter().any(|line| line.contains(words)),
     )
+}
+
+#[test]
+fn a_reload_keeps_the_counts_of_an_endpoint_that_stays() {
+    let one = Backend::always(status(200));
+    let two = Backend::always(status(200));
+    let list = List::new(format!("{}\n{}\n", one.url(), two.url()));
+    let proxy = Proxy::serial(&[&list]).flag("-monitor", ":0").start();
+    let series = |number: usize, backend: &Backend| {
+        let address = backend.authority();
+        format!(
+            "brp_upstream_requests_total{{endpoint=\"{number}\",upstream=\"{address}\",code=\"200\"}}"
+        )
+    };
+    proxy.get_and_settle("/1");
+    Scrape::with(&proxy, &[(&series(0, &one), 1.0)]);
+
+    list.write(format!("{}\n{}\n", two.url(), one.url()));
+    reload(&proxy, "endpoints reloaded");
+    proxy.get_and_settle("/2");
+    let counts = [(&*series(0, &two), 1.0), (&*series(1, &one), 1.0)];
+    let scrape = Scrape::with(&proxy, &counts);
+    assert_eq!(scrape.get(&series(0, &one)), 0.0);
+
+    list.write(format!("{}\n", two.url()));
+    reload(&proxy, "endpoints reloaded");
+    let scrape = Scrape::of(&proxy);
+    assert_eq!(scrape.get(&series(0, &two)), 1.0);
+    assert_eq!(scrape.get(&series(1, &one)), 0.0);
 }
 
 #[test]

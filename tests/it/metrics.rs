@@ -8,7 +8,10 @@ use crate::common::{
     scrape::{Scrape, ask, monitor_of},
 };
 use std::{
+    collections::BTreeSet,
+    fs,
     io::Write,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -334,4 +337,44 @@ fn promtool_takes_the_metrics() {
         output.status.success() && output.stderr.is_empty(),
         "{output:?}"
     );
+}
+
+/// The metrics that a text names, without the suffixes of histograms.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    let names = words.filter(|word| word.starts_with("brp_") || word.starts_with("process_"));
+    names.map(|name| name.trim_end_matches("_bucket")).collect()
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_there_are() {
+    let known: BTreeSet<_> = FAMILIES.into_iter().map(|(name, _)| name).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let alerts = fs::read_to_string(root.join("scripts/alerts.yml")).unwrap();
+    let dashboard = fs::read_to_string(root.join("scripts/grafana.json")).unwrap();
+    assert!(named(&alerts).len() > 8 && named(&alerts).is_subset(&known));
+    let shown = named(&dashboard);
+    assert!(shown.is_subset(&known), "{shown:?}");
+    // Every metric of the proxy's own has its place on the dashboard.
+    let own = known.iter().filter(|name| name.starts_with("brp_"));
+    let missing: Vec<_> = own.filter(|name| !shown.contains(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let python = Command::new("python3")
+        .args(["-m", "json.tool", "scripts/grafana.json"])
+        .current_dir(root)
+        .stdout(Stdio::null())
+        .status();
+    assert!(python.unwrap().success());
+}
+
+#[test]
+fn promtool_takes_the_alerts() {
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/alerts.yml");
+    match Command::new("promtool")
+        .args(["check", "rules", rules])
+        .output()
+    {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(_) => eprintln!("skipped: promtool is not installed"),
+    }
 }

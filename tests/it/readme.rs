@@ -165,9 +165,18 @@ fn every_script_is_there_can_be_run_and_is_in_the_readme() {
         .split(|c: char| c.is_whitespace() || "`()\"',:;".contains(c))
         .filter(|word| word.starts_with("scripts/") && word.len() > "scripts/".len())
         .filter(|word| {
-            ![".svg", ".service", ".yaml", ".bats", "Dockerfile"]
-                .iter()
-                .any(|end| word.ends_with(end))
+            let others = [
+                ".svg",
+                ".png",
+                ".service",
+                ".yaml",
+                ".yml",
+                ".json",
+                ".bats",
+                "Dockerfile",
+            ];
+            let word = word.trim_end_matches('.');
+            !others.iter().any(|end| word.ends_with(end))
         })
         .map(|word| word.trim_end_matches('.').to_owned())
         .collect();

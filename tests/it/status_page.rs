@@ -4,13 +4,16 @@
 use crate::common::{
     backend::{Backend, Refused, status},
     client::{Client, Response},
+    eventually,
     proxy::Proxy,
     scrape::{Scrape, ask, monitor_of},
 };
 use std::{
     collections::BTreeSet,
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
+    thread,
 };
 
 /// What a browser gets.
@@ -209,4 +212,105 @@ fn an_endpoint_that_is_passed_over_is_shown_as_such() {
         (shown(&page, "e1-over"), shown(&page, "e1-asked")),
         ("", "asked")
     );
+}
+
+/// What a browser makes of a page, and what it says meanwhile; none where there is no browser.
+fn browse(url: &str) -> Option<(String, String)> {
+    let profile = tempfile::tempdir().unwrap();
+    let output = Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=3500",
+            "--dump-dom",
+        ])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(url)
+        .stdin(Stdio::null())
+        .output();
+    let Ok(output) = output else {
+        eprintln!("skipped: chromium is not installed (Debian: apt-get install chromium)");
+        return None;
+    };
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{errors}");
+    Some((String::from_utf8_lossy(&output.stdout).into_owned(), errors))
+}
+
+/// Stands in front of a monitor, and does something after the page has been fetched and before
+/// anything else is. `policy`: what is put in front of the page's policy.
+fn behind(
+    monitor: SocketAddr,
+    policy: &'static str,
+    then: impl FnOnce() + Send + 'static,
+) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let mut then = Some(then);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut browser = BufReader::new(stream.unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && browser.read_line(&mut head).unwrap_or(0) > 0 {}
+            let Some((line, headers)) = head.split_once("\r\n") else {
+                continue;
+            };
+            if !line.starts_with("GET / ")
+                && let Some(then) = then.take()
+            {
+                then();
+            }
+            let mut proxy = TcpStream::connect(monitor).unwrap();
+            let head = format!("{line}\r\nConnection: close\r\n{headers}");
+            let head = head.replace("Connection: keep-alive\r\n", "");
+            proxy.write_all(head.as_bytes()).unwrap();
+            let mut answer = String::new();
+            let _ = proxy.read_to_string(&mut answer);
+            let answer = answer.replace("Security-Policy: ", &format!("Security-Policy: {policy}"));
+            let _ = browser.get_mut().write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn in_a_browser_numbers_change_and_nothing_is_complained_about() {
+    let (proxy, _backends) = used();
+    let (address, monitor) = (proxy.address, monitor_of(&proxy));
+    let url = behind(monitor, "", move || {
+        for _ in 0..5 {
+            Client::connect(address).get("/more");
+        }
+        let counted = || Client::connect(monitor).get("/").body();
+        let is_counted = |text: &String| text.contains("served                  7 (");
+        eventually("requests", counted, is_counted);
+    });
+    let Some((page, errors)) = browse(&url) else {
+        return;
+    };
+    assert_eq!(shown(&page, "served"), "7", "{errors}");
+    assert!(page.contains("id=\"live\">live<"), "{page}");
+    assert!(!errors.contains("CONSOLE"), "{errors}");
+}
+
+#[test]
+fn without_javascript_the_page_is_whole() {
+    let (proxy, _backends) = used();
+    // As if it was switched off. (With the switch the page could not be looked at.)
+    let url = behind(monitor_of(&proxy), "sandbox; ", || {});
+    let Some((page, errors)) = browse(&url) else {
+        return;
+    };
+    assert_eq!(shown(&page, "served"), "2", "{errors}");
+    assert!(page.contains("reload for new numbers"));
+    assert!(!page.contains("id=\"live\">live<"));
+    assert_eq!(errors.matches("CONSOLE").count(), 1, "{errors}");
+    assert!(errors.contains("Blocked script execution"), "{errors}");
 }
