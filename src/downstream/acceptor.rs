@@ -23,7 +23,7 @@ use super::responder::refusal;
 use super::table::{Admission, Table};
 use crate::http::request::Rejection;
 use crate::util::io_error::describe;
-use crate::util::lock::{lock, wait, wait_timeout};
+use crate::util::lock::{lock, wait, wait_timeout_while};
 use crate::util::poll::poll_until;
 
 /// How long an accept thread may take to come for its first connection: at start, and when
@@ -123,18 +123,14 @@ impl Acceptor {
 
     /// The server with this number. Its accept thread may be faster than its start.
     pub(super) fn server(&self, number: usize) -> Option<Arc<tiny_http::Server>> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        let mut accepting = lock(&self.accepting);
-        loop {
-            if let Some((_, Some(server))) = accepting.servers.get(number) {
-                return Some(Arc::clone(server));
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return None;
-            }
-            accepting = wait_timeout(&self.changed, accepting, left).0;
-        }
+        let find = |accepting: &Accepting| accepting.servers.get(number)?.1.clone();
+        let (accepting, _) = wait_timeout_while(
+            &self.changed,
+            lock(&self.accepting),
+            START_TIMEOUT,
+            |accepting| find(accepting).is_none(),
+        );
+        find(&accepting)
     }
 
     /// Starts an accept thread, and waits until it has come for its first connection.
@@ -153,20 +149,17 @@ impl Acceptor {
         let server = server
             .map_err(|_| io::Error::other("no thread can be started"))?
             .map_err(io::Error::other)?;
-        let deadline = Instant::now() + timeout;
         let mut accepting = lock(&self.accepting);
         if let Some((_, place)) = accepting.servers.get_mut(number) {
             *place = Some(Arc::new(server));
         }
         self.changed.notify_all();
-        while accepting.thread != AcceptThread::Accepts {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if accepting.thread == AcceptThread::Ended || left.is_zero() {
-                return Err(io::Error::other("no thread accepts connections"));
-            }
-            accepting = wait_timeout(&self.changed, accepting, left).0;
+        let starts = |accepting: &mut Accepting| accepting.thread == AcceptThread::Starting;
+        let (accepting, _) = wait_timeout_while(&self.changed, accepting, timeout, starts);
+        match accepting.thread {
+            AcceptThread::Accepts => Ok(()),
+            _ => Err(io::Error::other("no thread accepts connections")),
         }
-        Ok(())
     }
 
     /// Starts another accept thread whenever one has ended, until the server stops.
@@ -313,16 +306,12 @@ impl Acceptor {
         self.table.stop();
         // Cannot fail: the counter is far from its end.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
-        let deadline = Instant::now() + 2 * LAST_CALL;
-        let mut accepting = lock(&self.accepting);
-        while !accepting.closed && accepting.thread != AcceptThread::Ended {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            accepting = wait_timeout(&self.changed, accepting, left).0;
-        }
-        drop(accepting);
+        let is_open = |accepting: &mut Accepting| {
+            !accepting.closed && accepting.thread != AcceptThread::Ended
+        };
+        let accepting = lock(&self.accepting);
+        let waited = wait_timeout_while(&self.changed, accepting, 2 * LAST_CALL, is_open);
+        drop(waited);
         lock(&self.listener).take();
     }
 

@@ -14,7 +14,7 @@ use log::warn;
 use super::connection::{ClientConnection, Cookie, Phase};
 use super::limits::{self, JUDGED_OVER, Limits};
 use super::room::{Room, make_room};
-use crate::util::lock::{lock, wait_timeout};
+use crate::util::lock::{lock, wait_timeout, wait_timeout_while};
 
 /// How soon another connection is looked for where one has got a request just now.
 const RETRY: Duration = Duration::from_millis(1);
@@ -270,24 +270,15 @@ impl Table {
         if self.take_work() {
             return Some(Work(Arc::clone(self)));
         }
-        let begun = Instant::now();
         let mut waiting = lock(&self.waiting_for_work);
         *waiting += 1;
         self.work_is_wanted.store(true, Ordering::SeqCst);
-        let taken = loop {
-            if self.take_work() {
-                break true;
-            }
-            let left = WORK_WAIT.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                break false;
-            }
-            waiting = wait_timeout(&self.work_ended, waiting, left).0;
-        };
+        let (mut waiting, in_vain) =
+            wait_timeout_while(&self.work_ended, waiting, WORK_WAIT, |_| !self.take_work());
         *waiting -= 1;
         self.work_is_wanted.store(*waiting > 0, Ordering::SeqCst);
         drop(waiting);
-        taken.then(|| Work(Arc::clone(self)))
+        (!in_vain).then(|| Work(Arc::clone(self)))
     }
 
     fn take_work(&self) -> bool {

@@ -20,7 +20,8 @@ use base64::engine::general_purpose::STANDARD;
 
 pub use error::{EndpointUrlError, EndpointUrlErrorKind, Place};
 pub(crate) use host::check_host_name;
-use host::{is_certifiable, port_number, split_host_and_port};
+use host::is_certifiable;
+pub(super) use host::{port_number, split_host_and_port};
 pub use shown::masked;
 use shown::shown_part;
 

@@ -30,7 +30,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::endpoint_url::EndpointUrl;
+use super::endpoint_url::{EndpointUrl, port_number, split_host_and_port};
 use super::header::is;
 use super::request::RequestHead;
 use super::target::is_authority;
@@ -116,32 +116,17 @@ impl<'a> LocationRewrite<'a> {
     /// Whether `host`, `host:port`, `[v6]` or `[v6]:port` is the endpoint's. An empty port is the
     /// default one (RFC 3986 3.2.3).
     fn is_endpoint(&self, authority: &[u8]) -> bool {
-        let Ok(authority) = std::str::from_utf8(authority) else {
+        let text = std::str::from_utf8(authority).unwrap_or_default();
+        let Ok((host, port)) = split_host_and_port(text) else {
             return false;
         };
-        let (port, is_same_host) = if let Some(rest) = authority.strip_prefix('[') {
-            let Some((host, port)) = rest.split_once(']') else {
-                return false;
-            };
-            let address = host.parse::<Ipv6Addr>();
-            (
-                port,
-                address.is_ok() && address == self.endpoint.host().parse(),
-            )
-        } else {
-            let end = authority.find(':').unwrap_or(authority.len());
-            let (host, port) = authority.split_at(end);
-            (port, host.eq_ignore_ascii_case(self.endpoint.host()))
+        let is_same_host = match host.parse::<Ipv6Addr>() {
+            Ok(address) => self.endpoint.host().parse() == Ok(address),
+            Err(_) => host.eq_ignore_ascii_case(self.endpoint.host()),
         };
-        let digits = if port.is_empty() {
-            Some("")
-        } else {
-            port.strip_prefix(':')
-        };
-        let port = match digits {
-            Some("") => Some(if self.endpoint.is_https() { 443 } else { 80 }),
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
-            _ => None,
+        let port = match port {
+            None | Some("") => Some(if self.endpoint.is_https() { 443 } else { 80 }),
+            Some(digits) => port_number(digits),
         };
         is_same_host && port == Some(self.endpoint.port())
     }

@@ -407,38 +407,19 @@ impl fmt::Display for IoFault {
 
 impl fmt::Display for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect(after) => write!(
-                f,
-                "timed out: no connection within {} (-connect-timeout)",
-                GoDuration::from(*after)
-            ),
-            Self::Lookup(after) => write!(
-                f,
-                "timed out: the name was not looked up within {} (-connect-timeout)",
-                GoDuration::from(*after)
-            ),
-            Self::Head(after) => write!(
-                f,
-                "timed out: no answer within {} (-per-try-timeout)",
-                GoDuration::from(*after)
-            ),
-            Self::Whole(after) => write!(
-                f,
-                "timed out: no whole answer within {} (-per-try-timeout, -commit-after)",
-                GoDuration::from(*after)
-            ),
-            Self::Read(after) => write!(
-                f,
-                "timed out: nothing more of the answer within {} (-per-try-timeout)",
-                GoDuration::from(*after)
-            ),
-            Self::Request(after) => write!(
-                f,
-                "timed out: no usable answer within {} (-request-timeout)",
-                GoDuration::from(*after)
-            ),
-        }
+        let (what, after, flags) = match self {
+            Self::Connect(after) => ("no connection", after, "-connect-timeout"),
+            Self::Lookup(after) => ("the name was not looked up", after, "-connect-timeout"),
+            Self::Head(after) => ("no answer", after, "-per-try-timeout"),
+            Self::Whole(after) => {
+                let flags = "-per-try-timeout, -commit-after";
+                ("no whole answer", after, flags)
+            }
+            Self::Read(after) => ("nothing more of the answer", after, "-per-try-timeout"),
+            Self::Request(after) => ("no usable answer", after, "-request-timeout"),
+        };
+        let after = GoDuration::from(*after);
+        write!(f, "timed out: {what} within {after} ({flags})")
     }
 }
 

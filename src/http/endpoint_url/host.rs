@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::error::EndpointUrlErrorKind;
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port` into the checked bare host and the port's text.
-pub(super) fn split_host_and_port(
+pub(in crate::http) fn split_host_and_port(
     text: &str,
 ) -> Result<(&str, Option<&str>), EndpointUrlErrorKind> {
     use EndpointUrlErrorKind as Kind;
@@ -68,7 +68,7 @@ pub(super) fn is_certifiable(host: &str) -> bool {
 }
 
 /// 1 to 65535, digits only (`u16::from_str` takes a plus sign too).
-pub(super) fn port_number(digits: &str) -> Option<u16> {
+pub(in crate::http) fn port_number(digits: &str) -> Option<u16> {
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
