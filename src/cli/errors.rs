@@ -16,7 +16,7 @@ use crate::http::endpoint_url::masked;
 pub const URLS: &str = "URLS";
 
 /// Why a command line could not be read; prints as one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum UsageError {
     /// A word that belongs to no flag.
     Stray {
@@ -125,6 +125,13 @@ impl fmt::Display for UsageError {
 }
 
 impl Error for UsageError {}
+
+/// As [`Display`](fmt::Display): a derived form would show keys.
+impl fmt::Debug for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UsageError({self})")
+    }
+}
 
 /// How to write what was probably meant by a word behind this flag.
 fn write_remedy(f: &mut fmt::Formatter<'_>, behind: Option<(&str, Takes)>) -> fmt::Result {

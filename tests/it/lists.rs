@@ -17,6 +17,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
@@ -339,6 +340,36 @@ fn backups_are_read_anew_too() {
         format!("configuring endpoint 1: \"{}\" (backup)", two.url())
     );
     assert_eq!(proxy.get("/").body(), "two");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_to_its_end_holds_up_nothing() {
+    let backend = Backend::always(status(200).body("ok"));
+    let list = List::new(format!("{}\n", backend.url()));
+    let mut proxy = Proxy::serial(&[&list]).start();
+    fs::remove_file(list.path()).unwrap();
+    // A pipe that nothing is written to.
+    let made = Command::new("mkfifo").arg(list.path()).status().unwrap();
+    assert!(made.success());
+    for _ in 0..3 {
+        proxy.signal(Signal::HUP);
+    }
+    assert_eq!(proxy.get("/").body(), "ok");
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_list_that_grows_beyond_the_descriptors_says_so() {
+    let backend = Backend::always(status(200).body("ok"));
+    let url = backend.url();
+    let list = List::new(format!("{url}\n"));
+    let proxy = Proxy::serial(&[&list]).descriptors(64).start();
+    list.write(format!("{url}\n{url}/two\n{url}/three\n"));
+    reload(&proxy, "endpoints reloaded: 2 new, 0 gone, 1 kept");
+    let line = proxy.wait_for_log("3 endpoints need ");
+    assert!(line.contains("there are only 64 (ulimit -n)"), "{line}");
+    assert_eq!(proxy.get("/").body(), "ok");
 }
 
 #[test]
