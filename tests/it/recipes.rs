@@ -48,7 +48,7 @@ fn proxy(words: &str, backends: &[&Backend]) -> Proxy {
 }
 
 /// Words that each recipe's description has, for the test that tries it out.
-const TRIED_OUT: [&str; 4] = ["429", "404", "metered", "rival"];
+const TRIED_OUT: [&str; 5] = ["JSON-RPC", "429", "404", "metered", "rival"];
 
 #[test]
 fn each_recipe_is_tried_out() {
@@ -63,6 +63,28 @@ fn each_recipe_is_tried_out() {
         left.remove(words[0]);
     }
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_json_rpc_error_is_the_answer_only_if_all_endpoints_have_one() {
+    let error =
+        r#"{"jsonrpc":"2.0","id":1,"error" : {"code":-32000,"message":"header not found"}}"#;
+    let result = r#"{"jsonrpc":"2.0","id":1,"result":"0x10","error":null}"#;
+    let behind = Backend::always(status(200).body(error));
+    let other = Backend::replies([
+        status(200).body(result),
+        status(200).chunked(&[result.as_bytes()]),
+        status(200).body(error),
+    ]);
+    let proxy = proxy("JSON-RPC", &[&behind, &other]);
+    let mut client = proxy.client();
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber"}"#;
+    assert_eq!(client.post("/", call).body(), result);
+    assert_eq!(client.post("/", call).body(), result);
+    let answer = client.post("/", call);
+    assert_eq!((answer.status(), answer.body().as_str()), (200, error));
+    assert_eq!((behind.calls(), other.calls()), (3, 3));
+    assert_eq!(other.requests()[0].body, call.as_bytes());
 }
 
 #[test]
