@@ -16,6 +16,7 @@
 //! - [`metrics`]: what is counted meanwhile
 //! - [`monitor`]: what shows it: status page, metrics, health
 //! - [`reload`]: the endpoints in force, at start and after SIGHUP
+//! - [`systemd`]: notifications, and a listening socket from outside
 //! - [`util`]: what two of the above need and neither owns
 
 pub mod cli;
@@ -33,4 +34,5 @@ pub mod metrics;
 pub mod monitor;
 
 pub mod reload;
+pub mod systemd;
 pub mod util;

@@ -25,7 +25,7 @@ use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::is_of_accept_thread;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen::{self, ListenAddress};
-use balancing_reverse_proxy::downstream::server::Server;
+use balancing_reverse_proxy::downstream::server::{Queue, Server};
 use balancing_reverse_proxy::http::forward::ForwardRules;
 use balancing_reverse_proxy::http::via::ViaEntry;
 use balancing_reverse_proxy::link_seam;
@@ -34,6 +34,7 @@ use balancing_reverse_proxy::metrics::Metrics;
 use balancing_reverse_proxy::monitor::{self, Monitor, Sources};
 use balancing_reverse_proxy::proxy::handler::Proxy;
 use balancing_reverse_proxy::reload::{self, Reload};
+use balancing_reverse_proxy::systemd::{Environment, HandedOver, Notifier, Reloading};
 use balancing_reverse_proxy::upstream::endpoint::{ConnectionMonitor, MAX_IDLE, Settings};
 use balancing_reverse_proxy::upstream::tls;
 use balancing_reverse_proxy::util::body::check_storage;
@@ -57,10 +58,15 @@ const VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSI
 /// How long to wait at the end for a log whose reader is slow.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
 
+/// The same where a second signal is not to wait.
+const LAST_FLUSH: Duration = Duration::from_millis(250);
+
 /// How long a thread for attempts waits for the next one.
 const ATTEMPT_THREAD_IDLE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    // Before anything is opened, and before any thread.
+    let systemd = Environment::take();
     if env::args_os().len() <= 1 {
         let _ = write!(io::stderr(), "{}", PROXY.usage());
         return ExitCode::FAILURE;
@@ -86,7 +92,7 @@ fn main() -> ExitCode {
         }
     };
     cli::log_repeated(&repeated);
-    match run(config, &logging) {
+    match run(config, &logging, systemd) {
         Ok(()) => {
             let _ = logging.flush(LOG_FLUSH);
             ExitCode::SUCCESS
@@ -99,14 +105,18 @@ fn main() -> ExitCode {
 }
 
 /// Serves until it is time to stop.
-fn run(mut config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
+fn run(
+    mut config: Config,
+    logging: &Logging,
+    Environment { notifier, socket }: Environment,
+) -> Result<(), Box<dyn Error>> {
     let started = SystemTime::now();
     log_panics();
     let limits = fitting_limits(&config)?;
     check_storage();
     return_large_pieces();
     let (hang_up, hang_ups) = bounded(1);
-    let stop_signals = handle_signals(logging, hang_up)
+    let stop_signals = handle_signals(logging, hang_up, notifier.clone())
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
     let rules = Arc::new(forward_rules(&config));
@@ -131,20 +141,16 @@ fn run(mut config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
         let _ = fs::remove_file(path);
     }
     let monitor = config.monitor.as_ref().map(bind_monitor).transpose()?;
-    let listener = listen::bind(&config.address).map_err(|error| {
-        let reason = describe(&error);
-        format!("cannot bind to address: {}: {reason}", config.address)
-    })?;
+    let (listener, address, queue) = listener(&config.address, config.reuse_port, socket)?;
     let server = Server::start(listener, Arc::new(proxy), limits)
         .map_err(|error| format!("cannot start: {}", describe(&error)))?;
-    let address = config.address.with_port(server.address().port());
     info!("starting on: \"{address}\"");
     let mut ready = vec![address];
     let monitor = match monitor {
         Some((listener, address)) => {
             let sources = Sources {
                 metrics,
-                dispatcher,
+                dispatcher: Arc::clone(&dispatcher),
                 connections: server.connections(),
                 logging: logging.clone(),
                 started,
@@ -160,22 +166,19 @@ fn run(mut config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let ready_file = ready_file.map(|path| write_ready_file(path, &ready));
     let ready_file = ready_file.transpose()?;
 
-    match wait(&stop_signals, config.stop_after, &idle_monitor) {
-        Stop::Signal(signal) => info!("stopping {} on {signal}", PROXY.name),
-        Stop::After(span) => {
-            let span = GoDuration::from(span);
-            let line = format!("stopping {} after {span}", PROXY.name);
-            announce(logging, &config.log.destination, &line);
-        }
-    }
+    let mut status = Status::ready(notifier.clone(), dispatcher);
+    let stop = wait(&stop_signals, config.stop_after, &idle_monitor, &mut status);
+    announce(&stop, logging, &config.log.destination);
     drop(ready_file);
+    notifier.stopping();
     if let Some(monitor) = monitor {
         // It goes on until the process ends.
         monitor.stopping();
     }
-    if !server.stop(config.drain) {
+    let cut_off = server.stop(config.drain, queue);
+    if cut_off > 0 {
         let drain = GoDuration::from(config.drain);
-        info!("some requests have not ended within {drain} (-drain)");
+        info!("requests that were cut off: {cut_off}, not ended within {drain} (-drain)");
     }
     Ok(())
 }
@@ -189,9 +192,30 @@ fn log_panics() {
     }));
 }
 
+/// The listener that systemd hands over, else that of `-address`, and its address.
+fn listener(
+    address: &ListenAddress,
+    reuse_port: bool,
+    socket: HandedOver,
+) -> Result<(TcpListener, String, Queue), Box<dyn Error>> {
+    if let Some(listener) = socket.listener()? {
+        let shown = listen::shown(listener.local_addr()?);
+        info!("using the socket of LISTEN_FDS in place of -address: \"{shown}\"");
+        return Ok((listen::adopt(listener)?, shown, Queue::Leave));
+    }
+    let bound = listen::bind(address, reuse_port).and_then(|listener| {
+        let port = listener.local_addr()?.port();
+        Ok((listener, address.with_port(port), Queue::Serve))
+    });
+    bound.map_err(|error| {
+        let reason = describe(&error);
+        format!("cannot bind to address: {address}: {reason}").into()
+    })
+}
+
 /// The listener of `-monitor`, and its real address.
 fn bind_monitor(address: &ListenAddress) -> Result<(TcpListener, String), String> {
-    let bound = listen::bind(address).and_then(|listener| {
+    let bound = listen::bind(address, false).and_then(|listener| {
         let port = listener.local_addr()?.port();
         Ok((listener, address.with_port(port)))
     });
@@ -230,6 +254,7 @@ fn wait(
     stop_signals: &Receiver<i32>,
     stop_after: Option<Duration>,
     idle_monitor: &ConnectionMonitor,
+    status: &mut Status,
 ) -> Stop {
     let time_is_up = stop_after.map_or_else(never, after);
     let mut expiry = never();
@@ -240,6 +265,8 @@ fn wait(
             }
             recv(time_is_up) -> _ => return Stop::After(stop_after.unwrap_or_default()),
             recv(idle_monitor.began()) -> _ => expiry = after(idle_monitor.max_idle()),
+            recv(status.changed) -> _ => status.update(),
+            recv(status.changes_at) -> _ => status.update(),
             recv(expiry) -> _ => {
                 expiry = idle_monitor.close_expired(Instant::now()).map_or_else(never, at);
             }
@@ -247,13 +274,18 @@ fn wait(
     }
 }
 
-/// Prints a line on the standard output, and in the log where that is elsewhere. A standard
-/// output that is full is not waited for.
-fn announce(logging: &Logging, log: &LogDestination, line: &str) {
+/// Logs why the proxy stops. Where that is `-stop-after`, the line stands on the standard output,
+/// and in the log where that is elsewhere. A standard output that is full is not waited for.
+fn announce(stop: &Stop, logging: &Logging, log: &LogDestination) {
+    let name = PROXY.name;
+    let span = match stop {
+        Stop::Signal(signal) => return info!("stopping {name} on {signal}"),
+        Stop::After(span) => GoDuration::from(*span),
+    };
+    let line = format!("stopping {name} after {span}");
     if *log == LogDestination::Stdout {
         // Behind what has been logged.
-        logging.print(line);
-        return;
+        return logging.print(&line);
     }
     info!("{line}");
     let mut stdout = io::stdout();
@@ -280,7 +312,7 @@ fn dispatcher(
     limits: Limits,
     settings: Settings,
     metrics: &Arc<Metrics>,
-    hang_ups: Receiver<()>,
+    hang_ups: Receiver<Reloading>,
 ) -> Result<Arc<Dispatcher>, Box<dyn Error>> {
     let listed = &config.listed;
     let most = reload::attempt_threads(&limits, listed.endpoints.len());
@@ -320,11 +352,63 @@ fn descriptors_of_monitor(config: &Config) -> usize {
     monitored.map_or(0, |_| descriptors::of_server(&monitor::LIMITS))
 }
 
+/// What systemd is shown of the endpoints.
+struct Status {
+    notifier: Notifier,
+    dispatcher: Arc<Dispatcher>,
+    /// An endpoint has begun or ceased to be passed over.
+    changed: Receiver<()>,
+    /// An endpoint ceases to be passed over by itself.
+    changes_at: Receiver<Instant>,
+    shown: String,
+}
+
+impl Status {
+    /// Reports that connections are accepted.
+    fn ready(notifier: Notifier, dispatcher: Arc<Dispatcher>) -> Self {
+        let mut status = Self {
+            changed: if notifier.is_active() {
+                dispatcher.changed().clone()
+            } else {
+                never()
+            },
+            changes_at: never(),
+            shown: String::new(),
+            notifier,
+            dispatcher,
+        };
+        status.update();
+        status.notifier.ready();
+        status
+    }
+
+    fn update(&mut self) {
+        if !self.notifier.is_active() {
+            return;
+        }
+        let list = self.dispatcher.list();
+        let states: Vec<_> = list.states(Instant::now()).collect();
+        let passed_over = states.iter().filter_map(|state| state.passed_over);
+        let serving = states.len() - passed_over.clone().count();
+        let next = passed_over.filter(|left| !left.is_zero()).min();
+        self.changes_at = next.map_or_else(never, after);
+        let shown = format!("serving, {serving} of {} endpoints", states.len());
+        if shown != self.shown {
+            self.notifier.status(&shown);
+            self.shown = shown;
+        }
+    }
+}
+
 /// SIGTERM and SIGINT come out of the channel; the second one ends the process at once.
 /// SIGHUP and SIGUSR1 mean that the log file has been renamed, and SIGHUP, which `hang_up` gets, that
 /// the endpoints may be others; without such files they mean nothing.
 /// SIGUSR2, which would end the process, does nothing.
-fn handle_signals(logging: &Logging, hang_up: Sender<()>) -> io::Result<Receiver<i32>> {
+fn handle_signals(
+    logging: &Logging,
+    hang_up: Sender<Reloading>,
+    notifier: Notifier,
+) -> io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     let (stop, stop_signals) = bounded(1);
     let logging = logging.clone();
@@ -334,13 +418,19 @@ fn handle_signals(logging: &Logging, hang_up: Sender<()>) -> io::Result<Receiver
             match signal {
                 SIGUSR1 => logging.reopen(),
                 SIGHUP => {
+                    let reloading = notifier.reloading();
                     // What is logged of it is in the new file.
                     logging.reopen();
                     // One that waits already reads what is there then.
-                    let _ = hang_up.try_send(());
+                    let _ = hang_up.try_send(reloading);
                 }
                 SIGUSR2 => {}
-                _ if stopping => process::exit(1),
+                _ if stopping => {
+                    let signal = signal_name(signal).unwrap_or("a signal");
+                    error!("ending at once: another {signal} while stopping");
+                    let _ = logging.flush(LAST_FLUSH);
+                    process::exit(1);
+                }
                 _ => {
                     stopping = true;
                     let _ = stop.try_send(signal);

@@ -81,10 +81,11 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reads the files anew whenever `requests` says so, on a thread of its own.
-    pub fn start(mut self, requests: Receiver<()>) -> io::Result<()> {
+    /// Reads the files anew whenever something is received, on a thread of its own. It is dropped
+    /// when that is done.
+    pub fn start<T: Send + 'static>(mut self, requests: Receiver<T>) -> io::Result<()> {
         let run = move || {
-            for () in requests {
+            for _request in requests {
                 self.reload();
             }
         };

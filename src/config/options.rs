@@ -26,6 +26,8 @@ pub struct Config {
     pub listed: Listed,
     /// Where to listen.
     pub address: ListenAddress,
+    /// Other instances may listen there, too.
+    pub reuse_port: bool,
     /// Where to show how the proxy runs, if anywhere.
     pub monitor: Option<ListenAddress>,
     /// How requests are put to endpoints.

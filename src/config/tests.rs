@@ -67,9 +67,7 @@ fn takes_over_the_flags() {
             date: true,
             time: true,
             microseconds: true,
-            utc: false,
-            json: false,
-            without_served: false,
+            ..LogConfig::default()
         }
     );
     assert_eq!(config.limits.max_body, 1024);
@@ -281,13 +279,9 @@ fn the_defaults_are_those_of_the_contract() {
         config.log,
         LogConfig {
             prefix: "balancing-reverse-proxy".to_owned(),
-            destination: LogDestination::Stdout,
             date: true,
             time: true,
-            microseconds: false,
-            utc: false,
-            json: false,
-            without_served: false,
+            ..LogConfig::default()
         }
     );
 }

@@ -7,7 +7,9 @@
 //!
 //! Cost: one atomic operation for a request, one for a hedge.
 
+use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Hedges that may come at once, however few requests there have been.
 pub const BURST: u32 = 10;
@@ -65,9 +67,42 @@ impl Budget {
     }
 }
 
+/// How often hedges that were held back are reported, at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Hedges that the budget has held back and that have not been reported.
+#[derive(Debug, Default)]
+pub struct HeldBack {
+    number: u64,
+    reported: Option<Instant>,
+}
+
+impl HeldBack {
+    /// One more. How many there have been since the last report, if it is time for another one.
+    pub fn add(&mut self, now: Instant) -> Option<u64> {
+        self.number += 1;
+        let is_due = |last| now.duration_since(last) >= REPORT_INTERVAL;
+        if !self.reported.is_none_or(is_due) {
+            return None;
+        }
+        self.reported = Some(now);
+        Some(mem::take(&mut self.number))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hedges_that_were_held_back_are_reported_once_a_minute_with_how_many() {
+        let (mut held_back, now) = (HeldBack::default(), Instant::now());
+        assert_eq!(held_back.add(now), Some(1));
+        let before = now + REPORT_INTERVAL.saturating_sub(Duration::from_nanos(1));
+        assert!((0..41).all(|_| held_back.add(before).is_none()));
+        assert_eq!(held_back.add(now + REPORT_INTERVAL), Some(42));
+        assert_eq!(held_back.add(now + REPORT_INTERVAL), None);
+    }
 
     /// How many of these requests get their hedge, each of which wants one.
     fn hedges(budget: &Budget, requests: u32) -> u32 {

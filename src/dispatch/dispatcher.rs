@@ -5,7 +5,10 @@ use std::mem;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::budget::Budget;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use log::info;
+
+use super::budget::{Budget, HeldBack};
 use super::endpoint_list::{EndpointList, Renewed};
 use super::latency::Latency;
 use super::policy::{HedgeAfter, Mode, Policy};
@@ -22,6 +25,9 @@ pub struct Dispatcher {
     list: Mutex<Arc<EndpointList>>,
     pub(super) policy: Policy,
     pub(super) budget: Budget,
+    held_back: Mutex<HeldBack>,
+    /// Gets something whenever an endpoint begins or ceases to be passed over.
+    changed: (Sender<()>, Receiver<()>),
     /// Where hedging depends on it.
     latency: Option<Mutex<Latency>>,
     /// Where attempts run that overlap.
@@ -55,6 +61,8 @@ impl Dispatcher {
                 endpoints, backups, &policy, now,
             ))),
             budget: Budget::new(hedging.map_or(0, |hedging| hedging.budget)),
+            held_back: Mutex::default(),
+            changed: bounded(1),
             latency: latency.map(Mutex::new),
             policy,
             threads,
@@ -81,6 +89,31 @@ impl Dispatcher {
         let before = mem::replace(&mut *lock(&self.list), renewed);
         // Perhaps the last one that has it: connections are closed then.
         drop(before);
+        self.note_change();
+    }
+
+    /// From which something is received once an endpoint has begun or ceased to be passed over
+    /// since the last time. Where only time has to pass for that, nothing is.
+    #[must_use]
+    pub fn changed(&self) -> &Receiver<()> {
+        &self.changed.1
+    }
+
+    pub(super) fn note_change(&self) {
+        // Full: there is one that has not been taken out.
+        let _ = self.changed.0.try_send(());
+    }
+
+    /// The budget has held a hedge back.
+    pub(super) fn hold_back(&self) {
+        self.metrics.hedges_held_back.add();
+        let number = lock(&self.held_back).add(Instant::now());
+        if let Some(number) = number {
+            info!(
+                "hedges held back since the last such line: {number}, the budget is used up \
+                 (-hedge-budget)"
+            );
+        }
     }
 
     /// How long the last attempt may take before it is hedged, if it may be at all.

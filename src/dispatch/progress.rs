@@ -121,7 +121,7 @@ impl Progress {
             return;
         }
         if !budget.take() {
-            metrics.hedges_held_back.add();
+            run.dispatcher.hold_back();
         } else if self.start(run, Beside::Slow, attempts) {
             self.hedged = true;
             metrics.hedges.add();

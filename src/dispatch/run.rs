@@ -246,6 +246,7 @@ impl Run {
             Some(_) => {
                 if let Some(passed_over) = claim.failed(Instant::now(), ended.retry_after) {
                     endpoint.counters.ejections.add();
+                    self.dispatcher.note_change();
                     info!(
                         "endpoint {}: {}: {passed_over}",
                         endpoint.index, endpoint.url
@@ -254,6 +255,7 @@ impl Run {
             }
             None => {
                 if claim.succeeded() {
+                    self.dispatcher.note_change();
                     info!(
                         "endpoint {}: {}: not passed over any more",
                         endpoint.index, endpoint.url

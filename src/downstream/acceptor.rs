@@ -44,6 +44,15 @@ const LAST_CALL: Duration = Duration::from_millis(250);
 /// The lowest number of a duplicate: 0 to 2 are the standard streams.
 const LOWEST_DESCRIPTOR: RawFd = 3;
 
+/// What becomes of the connections in the kernel's queue when the server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// They are accepted and served: the listener goes with this process.
+    Serve,
+    /// They stay where they are: another process has the listener, too.
+    Leave,
+}
+
 /// What the accept thread, the connections' threads and the supervisor share.
 pub(super) struct Acceptor {
     listener: Mutex<Option<TcpListener>>,
@@ -301,9 +310,13 @@ impl Acceptor {
         self.table.wait_for_change(SHORTAGE_PAUSE);
     }
 
-    pub(super) fn stop(&self) {
+    /// Returns what [`Table::stop`] does.
+    pub(super) fn stop(&self, queue: Queue) -> bool {
         lock(&self.accepting).stopped_at = Some(Instant::now());
-        self.table.stop();
+        if queue == Queue::Leave {
+            self.close();
+        }
+        let has_new = self.table.stop();
         // Cannot fail: the counter is far from its end.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
         let is_open = |accepting: &mut Accepting| {
@@ -313,6 +326,7 @@ impl Acceptor {
         let waited = wait_timeout_while(&self.changed, accepting, 2 * LAST_CALL, is_open);
         drop(waited);
         lock(&self.listener).take();
+        has_new
     }
 
     /// No connection is accepted any more.

@@ -28,6 +28,10 @@ pub(super) fn cookie(socket: BorrowedFd<'_>) -> Cookie {
         .unwrap_or_default()
 }
 
+/// For so long after it has connected a client's first request is waited for though the proxy
+/// stops: it has not been told that there is nothing to connect to.
+pub(super) const NEW_GRACE: Duration = Duration::from_millis(250);
+
 /// What a connection's thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -63,6 +67,8 @@ pub(super) struct ClientConnection {
     phase: AtomicU64,
     /// See [`ClientConnection::is_shut`].
     is_shut: Arc<AtomicBool>,
+    /// Its request was cut off by this process.
+    is_cut_off: AtomicBool,
     /// While the client is waited for in the middle of a body or an answer: since when, and
     /// how many bytes had moved by then.
     pace: Mutex<Option<(Instant, u64)>>,
@@ -97,6 +103,7 @@ impl ClientConnection {
             opened: Instant::now(),
             phase: AtomicU64::new(Phase::Idle as u64),
             is_shut: Arc::default(),
+            is_cut_off: AtomicBool::new(false),
             pace: Mutex::default(),
             end: AtomicU8::new(End::Cut as u8),
             inbox: Mutex::default(),
@@ -187,17 +194,48 @@ impl ClientConnection {
 
     /// Wakes the connection's thread because the proxy stops, if it waits for a request and
     /// none has arrived, or if it lingers behind an answer. A request that arrives at this
-    /// very moment is still served.
-    pub(super) fn wake(&self) {
+    /// very moment is still served. True: the client has connected just now, and has some more
+    /// time to send its first request.
+    pub(super) fn wake(&self) -> bool {
         let (phase, _) = self.phase(self.opened);
-        if phase == Phase::Lingering || (phase == Phase::Idle && !self.has_unread()) {
+        if phase == Phase::Idle && !self.has_unread() {
+            if self.first_request_until().is_some() {
+                return true;
+            }
+            self.shut();
+        } else if phase == Phase::Lingering {
             self.shut();
         }
+        false
+    }
+
+    /// Until when the first request is waited for though the proxy stops.
+    pub(super) fn first_request_until(&self) -> Option<Instant> {
+        let until = self.opened + NEW_GRACE;
+        let is_new = self.phase.load(Ordering::SeqCst) >> 3 == 0;
+        (is_new && Instant::now() < until).then_some(until)
     }
 
     /// This process has shut the receiving side down: an EOF does not come from the client.
     pub(super) fn is_shut(&self) -> bool {
         self.is_shut.load(Ordering::SeqCst)
+    }
+
+    /// Cuts off the request that is being served, if one is; whether that is so. A reset: the
+    /// client cannot take it for the end of an answer, and what waits for the client is woken.
+    pub(super) fn cut_off(&self) -> bool {
+        let (phase, _) = self.phase(self.opened);
+        if !matches!(phase, Phase::Serving | Phase::Sending) {
+            return false;
+        }
+        self.is_cut_off.store(true, Ordering::SeqCst);
+        let _ = rustix::net::connect_unspec(&*self.socket);
+        true
+    }
+
+    /// Whether this process has cut the request off.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.is_cut_off.load(Ordering::SeqCst)
     }
 
     /// What attempts poll on behalf of the client.

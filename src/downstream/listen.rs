@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::str::FromStr;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::http::endpoint_url::{check_host_name, masked};
 
@@ -156,7 +156,11 @@ impl FromStr for ListenAddress {
 ///
 /// `:PORT` is one IPv6 socket that takes IPv4 as well, or an IPv4 socket where the system
 /// has no IPv6. A host name is resolved, and its first address that can be bound is taken.
-pub fn bind(address: &ListenAddress) -> io::Result<TcpListener> {
+///
+/// With `reuse_port` other processes of the same user may listen on the same port, if they say so
+/// as well (`SO_REUSEPORT`); the kernel then gives each of them a part of the connections.
+pub fn bind(address: &ListenAddress, reuse_port: bool) -> io::Result<TcpListener> {
+    let listen = |address| listen(address, reuse_port);
     let port = address.port();
     let Some(host) = address.host() else {
         return match listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
@@ -184,7 +188,7 @@ fn no_ipv6(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(Errno::PROTONOSUPPORT.raw_os_error())
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -196,14 +200,36 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // A restart must not wait for the connections of the last run to be forgotten.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    set_up(&SockRef::from(&socket))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sets what the sockets that are accepted are to inherit.
+fn set_up(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
     socket.set_tcp_notsent_lowat(UNSENT)?;
     // Over a network segments are shorter anyway.
-    socket.set_tcp_mss(SEGMENT)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    socket.set_tcp_mss(SEGMENT)
+}
+
+/// Sets up a socket that another process has opened and that listens already.
+pub fn adopt(listener: TcpListener) -> io::Result<TcpListener> {
+    set_up(&SockRef::from(&listener))?;
+    Ok(listener)
+}
+
+/// The address of a socket that another process has opened, as `-address` would have it.
+#[must_use]
+pub fn shown(address: SocketAddr) -> String {
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        format!(":{}", address.port())
+    } else {
+        address.to_string()
+    }
 }
 
 #[cfg(test)]
@@ -213,7 +239,7 @@ mod tests {
     use super::*;
 
     fn bound(text: &str) -> io::Result<TcpListener> {
-        bind(&text.parse().unwrap())
+        bind(&text.parse().unwrap(), false)
     }
 
     #[test]
@@ -251,6 +277,15 @@ mod tests {
         if listener.local_addr().unwrap().is_ipv6() {
             assert!(bound(&format!(":{port}")).is_err());
         }
+    }
+
+    #[test]
+    fn a_port_can_be_shared_by_those_that_agree() {
+        let sharing = |text: &str| bind(&text.parse().unwrap(), true);
+        let first = sharing("127.0.0.1:0").unwrap();
+        let text = first.local_addr().unwrap().to_string();
+        sharing(&text).unwrap();
+        assert_eq!(bound(&text).unwrap_err().kind(), ErrorKind::AddrInUse);
     }
 
     #[test]

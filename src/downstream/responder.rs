@@ -67,6 +67,12 @@ impl Responder {
         self.persistence
     }
 
+    /// Whether this process has cut the request off, because it has not ended in time.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.connection.is_cut_off()
+    }
+
     /// How many bytes of the answer, its head included, have gone out.
     #[must_use]
     pub fn sent(&self) -> u64 {

@@ -7,10 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Handler;
+pub use super::acceptor::Queue;
 use super::acceptor::{Acceptor, START_TIMEOUT};
+use super::connection::NEW_GRACE;
 use super::limits::Limits;
 use super::seam;
 use super::table::Table;
+
+/// How long requests that have been cut off have to come to their end.
+const CUT_GRACE: Duration = Duration::from_millis(250);
 
 /// A server that accepts connections until it is stopped.
 pub struct Server {
@@ -52,13 +57,24 @@ impl Server {
         Connections(Arc::clone(self.acceptor.table()))
     }
 
-    /// Stops accepting, and waits for the requests in flight, at most for `drain`. Returns
-    /// whether all of them have ended.
-    #[must_use = "what is false has lost requests"]
-    pub fn stop(self, drain: Duration) -> bool {
+    /// Stops accepting, and waits for the requests in flight, at most for `drain`. Those that
+    /// have not ended by then are cut off. Returns how many.
+    #[must_use = "these requests are lost"]
+    pub fn stop(self, drain: Duration, queue: Queue) -> usize {
         let deadline = Instant::now() + drain;
-        self.acceptor.stop();
-        self.acceptor.table().wait_until_empty(deadline)
+        let table = self.acceptor.table();
+        if self.acceptor.stop(queue)
+            && !table.wait_until_empty(deadline.min(Instant::now() + NEW_GRACE))
+        {
+            table.stop();
+        }
+        if table.wait_until_empty(deadline) {
+            return 0;
+        }
+        let number = table.cut_off();
+        // Their threads find out, and log it.
+        table.wait_until_empty(Instant::now() + CUT_GRACE);
+        number
     }
 }
 

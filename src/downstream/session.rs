@@ -174,6 +174,10 @@ impl Session {
         let socket = self.connection.socket();
         // A stopping server either finds the connection idle, or is noticed here.
         let flags = if self.acceptor.table().is_stopping() {
+            if let Some(until) = self.connection.first_request_until() {
+                let mut fds = [PollFd::new(&**socket, PollFlags::IN)];
+                let _ = poll_until(&mut fds, until);
+            }
             RecvFlags::DONTWAIT
         } else if self.received.unused().is_empty() {
             RecvFlags::empty()

@@ -293,17 +293,24 @@ impl Table {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// From now on connections end with the request that they have in hand.
-    pub(super) fn stop(&self) {
+    /// From now on connections end with the request that they have in hand. True: some are so new
+    /// that this has to be called again after [`NEW_GRACE`](super::connection::NEW_GRACE).
+    pub(super) fn stop(&self) -> bool {
         self.stopping.store(true, Ordering::SeqCst);
         let state = lock(&self.state);
         let entries = state.entries.values();
         let connections: Vec<_> = entries.map(|entry| Arc::clone(&entry.connection)).collect();
         self.notify(state);
         // Without the lock: what wakes up has to close at once, before more arrives.
-        for connection in connections {
-            connection.wake();
-        }
+        let woken = connections.iter().filter(|connection| connection.wake());
+        woken.count() > 0
+    }
+
+    /// Cuts off the requests that are being served. Returns how many.
+    pub(super) fn cut_off(&self) -> usize {
+        let state = lock(&self.state);
+        let entries = state.entries.values();
+        entries.filter(|entry| entry.connection.cut_off()).count()
     }
 
     /// Waits until all connections have ended; false if they have not by `deadline`.

@@ -152,6 +152,8 @@ impl Drop for Exchange {
 enum BreakOff {
     /// With the hint.
     ClientGone(&'static str),
+    /// The process ends.
+    CutOff,
     /// The client takes nothing, in the words of `downstream`.
     Client(io::Error),
     Endpoint(Failure),
@@ -161,6 +163,7 @@ impl Display for BreakOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClientGone(hint) => write!(f, "the client went away{hint}"),
+            Self::CutOff => f.write_str("it was cut off (-drain)"),
             Self::Client(error) => write!(f, "the client {}", describe(error)),
             Self::Endpoint(failure) => write!(f, "the answer broke off: {failure}"),
         }
@@ -199,14 +202,14 @@ impl Exchange {
         if !usable {
             self.metrics.exhausted.add();
         }
-        let bytes = responder.sent();
+        let (bytes, is_cut_off) = (responder.sent(), responder.is_cut_off());
         match relayed {
             Relayed::Whole => responder.finish(persistence),
             // The end of the connection would pass for the end of the body.
             Relayed::Truncated(_) if framing == BodyFraming::Close => responder.reset(),
             Relayed::Truncated(_) | Relayed::ClientGone(_) => responder.abort(),
         }
-        let broken = self.break_off(relayed);
+        let broken = self.break_off(relayed, is_cut_off);
         let reason = match &broken {
             Some(broken) => Some(broken as &dyn Display),
             None => (!usable).then_some(&NO_USABLE_ANSWER as &dyn Display),
@@ -236,9 +239,10 @@ impl Exchange {
         }
     }
 
-    fn break_off(&self, relayed: Relayed) -> Option<BreakOff> {
+    fn break_off(&self, relayed: Relayed, is_cut_off: bool) -> Option<BreakOff> {
         let broken = match relayed {
             Relayed::Whole => return None,
+            _ if is_cut_off => return Some(BreakOff::CutOff),
             Relayed::Truncated(Failure::Cancelled) => BreakOff::ClientGone(self.hint()),
             Relayed::Truncated(failure) => return Some(BreakOff::Endpoint(failure)),
             Relayed::ClientGone(error) => match error.kind() {
@@ -283,10 +287,14 @@ impl Exchange {
 
     /// The client has gone away before there was an answer.
     fn give_up(&self, trail: &Trail, responder: Responder) {
+        let reason = if responder.is_cut_off() {
+            BreakOff::CutOff
+        } else {
+            self.metrics.clients_gone.add();
+            BreakOff::ClientGone(self.hint())
+        };
         responder.abort();
         self.status.set(CLIENT_GONE);
-        self.metrics.clients_gone.add();
-        let reason = BreakOff::ClientGone(self.hint());
         let attempts = trail.in_json();
         let report = self.report(None, 0, &attempts, Some(&reason));
         report.log(format_args!(

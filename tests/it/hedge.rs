@@ -361,6 +361,10 @@ fn in_an_outage_hedges_stop_at_the_budget() {
         assert!(hedges <= most, "{hedges} at {percent} %");
         // And they are used: it is an outage for every request.
         assert!(hedges >= most / 2, "{hedges} at {percent} %");
+        // The first one that was held back is reported, the others once a minute.
+        let held_back = "hedges held back since the last such line: 1, the budget is used up \
+                         (-hedge-budget)";
+        assert_eq!(proxy.log_with("held back"), [held_back]);
     }
 }
 

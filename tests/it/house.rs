@@ -14,8 +14,9 @@ use std::{
 };
 
 /// A folder, or a file at the top of `src`, and what it may import.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("util", &[]),
+    ("systemd", &["util"]),
     ("http", &["util"]),
     ("logging", &["util"]),
     // A leaf, so that what counts need not import the monitor, which imports it.
@@ -90,6 +91,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
             "monitor",
             "proxy",
             "reload",
+            "systemd",
             "upstream",
             "util",
         ],

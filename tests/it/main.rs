@@ -68,6 +68,7 @@ mod serial;
 mod slow_clients;
 mod status_page;
 mod stopping;
+mod systemd;
 mod tls;
 mod urls;
 mod usable;

@@ -169,6 +169,7 @@ fn every_script_is_there_can_be_run_and_is_in_the_readme() {
                 ".svg",
                 ".png",
                 ".service",
+                ".socket",
                 ".yaml",
                 ".yml",
                 ".json",

@@ -2,8 +2,8 @@
 
 use crate::common::{
     Gate,
-    backend::{Act, Backend, status},
-    client::Client,
+    backend::{Act, Backend, script, send, status, wait},
+    client::{Client, Closed},
     eventually,
     proxy::Proxy,
 };
@@ -69,17 +69,64 @@ fn what_is_in_flight_ends_and_nothing_new_begins() {
 }
 
 #[test]
-fn after_the_drain_time_it_ends_all_the_same() {
+fn after_the_drain_time_what_has_not_ended_is_cut_off_and_named() {
     let gate = Gate::closed();
-    let backend = Backend::always(status(200).after(&gate));
-    let mut proxy = Proxy::serial(&[&backend]).flag("-drain", "300ms").start();
-    let mut client = proxy.client();
-    client.request("GET /", "");
-    backend.wait_for_calls(1);
-    proxy.signal(Signal::TERM);
-    proxy.wait_for_log("some requests have not ended within 300ms (-drain)");
-    assert!(proxy.wait_for_exit().success());
+    let later = gate.clone();
+    let backend = Backend::choosing(move |request| match request.target.as_str() {
+        "/begun" => script([send("HTTP/1.1 200 OK\r\n\r\nbegun"), wait(&later)]),
+        _ => status(200).after(&later),
+    });
+    let mut calls = 0;
+    for mode in [Proxy::serial, Proxy::fanout, Proxy::hedged] {
+        let mut proxy = mode(&[&backend]).flag("-drain", "300ms").start();
+        let mut clients: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.request(&format!("GET /{number}"), "");
+        }
+        let mut begun = proxy.client();
+        begun.request("GET /begun", "");
+        begun.until("begun\r\n");
+        calls += 4;
+        backend.wait_for_calls(calls);
+        // It has no request in hand.
+        let mut half = proxy.client();
+        half.send("GET /half HTTP/1.1\r\n");
+        proxy.signal(Signal::TERM);
+        proxy.wait_for_log("requests that were cut off: 4, not ended within 300ms (-drain)");
+        assert!(proxy.wait_for_exit().success());
+        for (number, client) in clients.iter_mut().enumerate() {
+            let line = proxy.wait_for_log(&format!("request /{number} given up after "));
+            let from = client.local_address();
+            let end = format!(": it was cut off (-drain) (GET /{number} of {from})");
+            assert!(line.ends_with(&end), "{line}");
+            assert_eq!(client.closed(), Closed::Reset);
+        }
+        let line = proxy.wait_for_log("request /begun served in ");
+        let from = begun.local_address();
+        let end = format!(" by endpoint 0, but it was cut off (-drain) (GET /begun of {from})");
+        assert!(line.ends_with(&end), "{line}");
+        // An end in order would be the end of this body.
+        assert_eq!(begun.closed(), Closed::Reset);
+        assert_eq!(proxy.log_with("/half"), [""; 0]);
+        assert_eq!(backend.calls(), calls);
+    }
     gate.open();
+}
+
+#[test]
+fn a_client_that_has_connected_just_now_has_its_first_request_served() {
+    let backend = Backend::always(status(200).body("served"));
+    let mut proxy = Proxy::serial(&[&backend]).start();
+    // It accepts the client and finds that it is to stop at once.
+    proxy.signal(Signal::STOP);
+    let mut client = proxy.client();
+    proxy.signal(Signal::TERM);
+    proxy.signal(Signal::CONT);
+    proxy.wait_for_log("stopping balancing-reverse-proxy on SIGTERM");
+    let answer = client.get("/");
+    assert_eq!(answer.body(), "served");
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(proxy.wait_for_exit().success());
 }
 
 #[test]
@@ -93,6 +140,7 @@ fn a_second_signal_ends_it_at_once() {
     proxy.signal(Signal::TERM);
     proxy.wait_for_log("stopping balancing-reverse-proxy on SIGTERM");
     proxy.signal(Signal::TERM);
+    proxy.wait_for_log("ending at once: another SIGTERM while stopping");
     assert_eq!(proxy.wait_for_exit().code(), Some(1));
     gate.open();
 }

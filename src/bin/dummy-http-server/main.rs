@@ -24,7 +24,7 @@ use balancing_reverse_proxy::cli::{self, Given};
 use balancing_reverse_proxy::downstream::descriptors;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen;
-use balancing_reverse_proxy::downstream::server::Server;
+use balancing_reverse_proxy::downstream::server::{Queue, Server};
 use balancing_reverse_proxy::downstream::{ClientRequest, Handler, Responder};
 use balancing_reverse_proxy::http::request::Persistence;
 use balancing_reverse_proxy::link_seam;
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
 /// Serves until it is time to stop; the process ends with the threads that still answer.
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let address = &options.address;
-    let listener = listen::bind(address)
+    let listener = listen::bind(address, false)
         .map_err(|error| format!("cannot bind to address: {address}: {}", describe(&error)))?;
     let signals =
         signals().map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
@@ -132,7 +132,7 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     };
     log::info!("stopping server on \"{shown}\" {reason}");
     // Delayed answers are cut off.
-    let _ = server.stop(Duration::ZERO);
+    let _ = server.stop(Duration::ZERO, Queue::Serve);
     dummy.print_counts();
     Ok(())
 }

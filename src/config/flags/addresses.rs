@@ -38,6 +38,15 @@ pub(super) const GROUP: Group<Options> = Group {
             put(&mut options.config.address, values::parsed(text))
         }),
         Flag {
+            name: "-reuse-port",
+            takes: Takes::Boolean,
+            default: "false",
+            help: "let a second instance with this flag listen on the same port before the first \
+                   one stops; connections that the kernel has queued for the first one just then \
+                   are reset, unless net.ipv4.tcp_migrate_req is set",
+            set: |options, text| put(&mut options.config.reuse_port, values::boolean(text)),
+        },
+        Flag {
             name: "-monitor",
             takes: Takes::Value("ADDRESS"),
             default: "",

@@ -1,0 +1,111 @@
+//! Notifications of the service's state: `READY=1` and the like, a datagram each.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use log::warn;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::util::io_error::describe;
+
+/// How long a notification may wait for room in systemd's socket.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where notifications go. Clones send to the same place.
+#[derive(Clone, Debug)]
+pub struct Notifier(Option<Arc<Channel>>);
+
+#[derive(Debug)]
+struct Channel {
+    socket: UnixDatagram,
+    address: SocketAddr,
+    is_ready: AtomicBool,
+}
+
+impl Notifier {
+    /// To the socket that `NOTIFY_SOCKET` names: a path, or behind an `@` a name in the
+    /// abstract namespace. Anything else is as if there were none, as in systemd's own library.
+    pub(super) fn to(name: Option<&OsStr>) -> Self {
+        let open = |name: &OsStr| -> io::Result<Channel> {
+            let address = match name.as_bytes() {
+                [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest),
+                _ => SocketAddr::from_pathname(name),
+            }?;
+            let socket = UnixDatagram::unbound()?;
+            socket.set_write_timeout(Some(PATIENCE))?;
+            Ok(Channel {
+                socket,
+                address,
+                is_ready: AtomicBool::new(false),
+            })
+        };
+        Self(name.and_then(|name| open(name).ok()).map(Arc::new))
+    }
+
+    /// Whether there is anything to send to.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Sends the state: connections are accepted.
+    pub fn ready(&self) {
+        self.send("READY=1");
+        if let Some(channel) = &self.0 {
+            channel.is_ready.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Sends a line for people.
+    pub fn status(&self, status: &str) {
+        self.send(&format!("STATUS={status}"));
+    }
+
+    /// Sends the state: what the process reads is read anew, until what is returned is dropped.
+    /// Nothing is sent before the process is ready.
+    #[must_use = "dropping it says that the process has reloaded"]
+    pub fn reloading(&self) -> Reloading {
+        let channel = self.0.as_deref();
+        let is_ready = |channel: &Channel| channel.is_ready.load(Ordering::SeqCst);
+        if !channel.is_some_and(is_ready) {
+            return Reloading(Self(None));
+        }
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        Reloading(self.clone())
+    }
+
+    /// Sends the state: the process ends as soon as its requests have.
+    pub fn stopping(&self) {
+        self.send("STOPPING=1\nSTATUS=stopping");
+    }
+
+    fn send(&self, state: &str) {
+        let Some(Channel {
+            socket, address, ..
+        }) = self.0.as_deref()
+        else {
+            return;
+        };
+        if let Err(error) = socket.send_to_addr(state.as_bytes(), address) {
+            warn!("cannot notify systemd: {}", describe(&error));
+        }
+    }
+}
+
+/// A reload. Once dropped, it has ended.
+#[derive(Debug)]
+pub struct Reloading(Notifier);
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        self.0.send("READY=1");
+    }
+}
