@@ -125,7 +125,7 @@ fn without_via_a_proxy_that_is_its_own_endpoint_ends_the_loop_too() {
         .flag("-address", address.to_string())
         .flag("-no-via", "true")
         .start();
-    assert_eq!(proxy.get("/").status(), 500);
+    assert_eq!(proxy.get("/").status(), 508);
     let line = proxy.wait_for_log("refused a request of ");
     assert!(
         line.contains(&format!(": {LOOP} (508) (GET / of ")),

@@ -292,10 +292,7 @@ mod tests {
             assert_eq!(text.parse::<Choices<Code>>().unwrap_err(), problem);
         }
         for (text, problem) in [
-            (
-                "10:1",
-                "\"10\" of \"10:1\" is a duration without a unit (write 5s, 300ms, 1m30s, 1.5h, 100us)",
-            ),
+            ("10:1", "\"10\" of \"10:1\" is a duration without a unit"),
             ("-1s:1", "\"-1s\" of \"-1s:1\" is less than zero"),
         ] {
             assert_eq!(text.parse::<Choices<Duration>>().unwrap_err(), problem);
