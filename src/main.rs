@@ -26,6 +26,7 @@ use balancing_reverse_proxy::downstream::is_of_accept_thread;
 use balancing_reverse_proxy::downstream::limits::Limits;
 use balancing_reverse_proxy::downstream::listen::{self, ListenAddress};
 use balancing_reverse_proxy::downstream::server::{Queue, Server};
+use balancing_reverse_proxy::http::endpoint_url::shown_path;
 use balancing_reverse_proxy::http::forward::ForwardRules;
 use balancing_reverse_proxy::http::via::ViaEntry;
 use balancing_reverse_proxy::link_seam;
@@ -239,7 +240,7 @@ fn start_monitor(listener: TcpListener, sources: Sources) -> Result<Arc<Monitor>
 fn write_ready_file(path: &Path, lines: &[String]) -> Result<ReadyFile, String> {
     ReadyFile::write(path, lines).map_err(|error| {
         let reason = describe(&error);
-        format!("cannot write -ready-file {}: {reason}", path.display())
+        format!("cannot write -ready-file {}: {reason}", shown_path(path))
     })
 }
 

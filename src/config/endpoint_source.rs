@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Problem;
 use crate::http::endpoint_config::{EndpointConfig, HeaderLineError};
-use crate::http::endpoint_url::{EndpointUrl, EndpointUrlError, Place, masked, parse_list};
+use crate::http::endpoint_url::{EndpointUrl, EndpointUrlError, Place, parse_list, shown_path};
 use crate::util::io_error::describe;
 
 /// A file that is larger is no list of endpoints.
@@ -204,16 +204,6 @@ impl fmt::Display for SourceError {
 
 impl Error for SourceError {}
 
-/// A path fit to be printed. It may have an `@` in it; a URL that stands here by mistake is masked.
-pub(super) fn shown_path(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    if path.contains("://") {
-        masked(&path)
-    } else {
-        path.into_owned()
-    }
-}
-
 /// Why a file cannot be used; prints as the end of a sentence that begins with its name.
 #[derive(Debug)]
 pub enum EndpointFileError {
@@ -325,7 +315,7 @@ mod tests {
             ),
             (
                 "http://a\nb/KEY\n",
-                "line 2: \"b/…\" has no scheme (write \"http://b/…\")",
+                "line 2: the URL has no scheme (write \"http://host:port\")",
             ),
             (
                 "\n\nhttp://a,http://b/KEY",

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint_source::{EndpointSource, EndpointSources, Listed, SourceError, shown_path};
+use super::endpoint_source::{EndpointSource, EndpointSources, Listed, SourceError};
 use crate::dispatch::policy::{CooldownConfig, HedgeAfter, Hedging, Mode, Policy};
 use crate::downstream::limits::Limits;
 use crate::downstream::listen::ListenAddress;
+use crate::http::endpoint_url::shown_path;
 use crate::http::forward::ForwardRules;
 use crate::logging::LogConfig;
 use crate::upstream::endpoint::EndpointPolicy;

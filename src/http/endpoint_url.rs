@@ -22,8 +22,8 @@ pub use error::{EndpointUrlError, EndpointUrlErrorKind, Place};
 pub(crate) use host::check_host_name;
 use host::is_certifiable;
 pub(super) use host::{port_number, split_host_and_port};
-pub use shown::masked;
 use shown::shown_part;
+pub use shown::{masked, shown_path};
 
 /// A checked base URL, `http` or `https`.
 #[derive(Clone, PartialEq, Eq, Hash)]

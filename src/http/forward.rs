@@ -9,11 +9,11 @@
 //! | `Trailer` | removed | removed | trailers are not passed on: RFC 9110 6.6.2 |
 //! | `Proxy-Authorization` / `Proxy-Authenticate` | removed | removed | meant for the first proxy: RFC 9110 11.7 |
 //! | `Expect` | removed | – | answered here: RFC 9110 10.1.1 |
-//! | what the endpoint has header lines for | the endpoint's lines | – | see [`endpoint_config`](super::endpoint_config) |
+//! | what the endpoint has header lines for | the endpoint's lines; removed on TRACE, but for `Host` | – | see [`endpoint_config`](super::endpoint_config) |
 //! | `Host` | the endpoint's, or the client's with `-keep-host` | – | mirrors live on different hosts |
 //! | `Content-Length` | of the body as it is sent | the endpoint's, or chunked | RFC 9112 6 |
 //! | `Accept-Encoding` | `identity` with `-unusable-body` | – | bodies are searched as they are |
-//! | `Authorization` | from the endpoint's URL, if the client has none | – | RFC 9110 11.6.2 |
+//! | `Authorization` | from the endpoint's URL, if the client has none; not on TRACE | – | RFC 9110 11.6.2, 9.3.8 |
 //! | `X-Forwarded-For` | the client's address appended | – | |
 //! | `X-Forwarded-Host`, `X-Forwarded-Proto` | replaced, or kept where there are any with `-keep-forwarded` | – | a client must not forge them |
 //! | `Max-Forwards` | less one on OPTIONS and TRACE | – | RFC 9110 7.6.2 |
@@ -143,8 +143,11 @@ pub fn request_head(
     if let Some(length) = length {
         head.display(b"Content-Length", length);
     }
-    head.own(own, rules);
+    // RFC 9110 9.3.8: the answer would show them to the client.
+    let has_keys = request.method() != "TRACE";
+    head.own(own, has_keys, rules);
     if let Some(authorization) = endpoint.authorization()
+        && has_keys
         && !has_authorization
     {
         head.line(b"Authorization", authorization.as_bytes());
@@ -350,12 +353,13 @@ impl HeadWriter {
         }
     }
 
-    /// The endpoint's own lines; one of them may say which codings it is to use.
-    fn own(&mut self, own: &HeaderLines, rules: &ForwardRules) {
+    /// The endpoint's own lines, if they are to be sent; one of them may say which codings it is
+    /// to use.
+    fn own(&mut self, own: &HeaderLines, are_sent: bool, rules: &ForwardRules) {
         if rules.only_identity && !own.replace(b"Accept-Encoding") {
             self.line(b"Accept-Encoding", b"identity");
         }
-        for line in own.sent() {
+        for line in own.sent().filter(|_| are_sent) {
             self.line(line.name, line.value);
         }
     }

@@ -20,6 +20,7 @@ use log::{Log, Record};
 
 use super::config::LogDestination;
 use super::queue::{Item, Queue};
+use crate::http::endpoint_url::shown_path;
 use crate::util::io_error::describe;
 
 /// How long lines are gathered for one write.
@@ -73,7 +74,7 @@ pub(super) fn open(destination: &LogDestination) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let opened = options.append(true).create(true).mode(0o644).open(path);
     opened.map_err(|error| {
-        let (path, reason) = (path.to_string_lossy(), describe(&error));
+        let (path, reason) = (shown_path(path), describe(&error));
         io::Error::other(format!("cannot open log file {path:?}: {reason}"))
     })
 }

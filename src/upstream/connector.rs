@@ -80,12 +80,15 @@ impl Connector for EndpointConnector {
 
 impl EndpointConnector {
     /// The connection on which the client has authenticated itself. It is not renewed: that
-    /// would cut a handshake in two, and it ends with the client's connection anyway.
+    /// would cut a handshake in two, and it ends with the client's connection anyway. Those to
+    /// endpoints that are listed no more are closed.
     fn private(&self, session: &ClientSession) -> Option<Box<Connection>> {
+        let is_own = |private: &Private| Arc::ptr_eq(&private.pool, &self.pool);
         loop {
-            let is_right = |private: &Private| Arc::ptr_eq(&private.pool, &self.pool);
-            let mut connection = session.take(is_right)?.connection;
-            if connection.stream().is_idle() {
+            let private = session.take(|private| is_own(private) || private.pool.is_closed())?;
+            let is_own = is_own(&private);
+            let mut connection = private.connection;
+            if is_own && connection.stream().is_idle() {
                 return Some(connection);
             }
         }

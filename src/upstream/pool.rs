@@ -92,6 +92,12 @@ impl<C> UpstreamPool<C> {
         drop(closed);
     }
 
+    /// Whether it keeps no connection any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.max_connections.load(Ordering::Relaxed) == 0
+    }
+
     /// When the first connection expires, if there is one.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Instant> {

@@ -18,7 +18,8 @@ const IMPORTS: [(&str, &[&str]); 15] = [
     ("util", &[]),
     ("systemd", &["util"]),
     ("http", &["util"]),
-    ("logging", &["util"]),
+    // What of a path may be printed.
+    ("logging", &["http", "util"]),
     // A leaf, so that what counts need not import the monitor, which imports it.
     ("metrics", &[]),
     ("upstream", &["http", "logging", "metrics", "util"]),

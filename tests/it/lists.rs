@@ -195,6 +195,27 @@ fn a_reload_keeps_the_counts_of_an_endpoint_that_stays() {
 }
 
 #[test]
+fn a_client_s_own_connection_to_an_endpoint_that_is_gone_is_closed_with_its_next_request() {
+    let one = Backend::always(status(200).body("one"));
+    let two = Backend::always(status(200).body("two"));
+    let list = List::new(format!("{}\n{}\n", one.url(), two.url()));
+    let proxy = Proxy::serial(&[&list]).start();
+    let mut client = proxy.client();
+    client.request("GET /1", "Authorization: NTLM begin\r\n");
+    assert_eq!(client.response().body(), "one");
+    list.write(format!("{}\n", two.url()));
+    reload(&proxy, "endpoints reloaded");
+    assert_eq!(one.open_connections(), 1);
+    client.request("GET /2", "");
+    assert_eq!(client.response().body(), "two");
+    let open = || one.open_connections();
+    eventually("open connections", open, |open| *open == 0);
+    // The client is still there.
+    client.request("GET /3", "");
+    assert_eq!(client.response().body(), "two");
+}
+
+#[test]
 fn a_reload_renumbers_the_endpoints_and_keeps_their_connections() {
     let one = Backend::always(status(200).body("one"));
     let two = Backend::always(status(200).body("two"));
@@ -561,6 +582,8 @@ fn keys_are_in_no_complaint_about_a_command_line_or_a_file() {
     refused(&["-e", "http://a/?k=1", "KEY"]);
     refused(&["-e", "http://a/KEY", "-address", "http://KEY@a/KEY"]);
     refused(&["-e", "http://a/KEY", "-ca-file", "http://KEY@a/KEY"]);
+    refused(&["-e", "http://a", "-backups", "KEY"]);
+    refused(&["-e", "https://a\\KEY"]);
     refused(&["-e", "http://a/KEY", "-workers", "http://KEY@a/KEY"]);
     refused(&["-e", "http://a/KEY", "-bogus=http://KEY@a/KEY"]);
     refused(&["-e", "http://a/KEY", "-fanout", "-hedge-after=50ms"]);
@@ -581,5 +604,20 @@ fn keys_are_in_no_complaint_about_a_command_line_or_a_file() {
     }
     for (words, output) in outputs {
         assert!(!output.contains(KEY), "{words}: {output}");
+    }
+}
+
+#[test]
+fn a_url_in_the_place_of_a_file_is_printed_without_keys() {
+    let url = format!("https://{KEY}@a/{KEY}");
+    for flag in ["-log-file", "-ready-file"] {
+        let mut command = command();
+        command.args(["-e", "http://a", "-address", "127.0.0.1:0", flag, &url]);
+        let mut process = Process::start(command);
+        assert_eq!(process.wait_for_exit().code(), Some(1), "{flag}");
+        let output = [process.out.to_the_end(), process.err.to_the_end()].concat();
+        let output = output.join("\n");
+        assert!(output.contains("https://***@a/…"), "{output}");
+        assert!(!output.contains(KEY), "{output}");
     }
 }

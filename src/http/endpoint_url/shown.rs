@@ -4,6 +4,7 @@
 //! two ways (`http://me:pa/ss@host`), neither reading is printed.
 
 use std::net::Ipv6Addr;
+use std::path::Path;
 
 use super::error::scheme_and_rest;
 use super::host::{port_number, split_host_and_port};
@@ -36,8 +37,19 @@ pub fn masked(word: &str) -> String {
     format!("{scheme}{}", without_keys(rest))
 }
 
-/// What of an endpoint's text may be printed: as [`masked`], and without a scheme only what can
-/// be a host and a port.
+/// A path fit to be printed. It may have an `@` in it; a URL that stands here by mistake is masked.
+#[must_use]
+pub fn shown_path(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    if path.contains("://") {
+        masked(&path)
+    } else {
+        path.into_owned()
+    }
+}
+
+/// What of an endpoint's text may be printed: as [`masked`], and without a scheme only what looks
+/// like a host (it has a dot or a colon, or is `localhost`) and a port.
 pub(super) fn shown_part(text: &str) -> Option<String> {
     if text.is_empty() {
         return None;
@@ -54,13 +66,18 @@ pub(super) fn shown_part(text: &str) -> Option<String> {
     let end = shown.find('/').unwrap_or(shown.len());
     let host = shown.get(..end).unwrap_or_default();
     let host = host.rsplit('@').next().unwrap_or(host);
+    // A key that has gone astray is a word, too.
+    if !(host.contains(['.', ':']) || host.eq_ignore_ascii_case("localhost")) {
+        return None;
+    }
     let (_, port) = split_host_and_port(host).ok()?;
     (port.is_none() || port.and_then(port_number).is_some()).then(|| format!("{start}{shown}"))
 }
 
 /// What follows the scheme, as far as it may be printed.
 fn without_keys(text: &str) -> String {
-    let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#');
+    // Browsers take a backslash for a slash.
+    let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '\\' | '?' | '#');
     let end = text.find(ends).unwrap_or(text.len());
     if text.rfind('@').is_some_and(|at| at > end) {
         return MASK.to_owned();

@@ -186,6 +186,8 @@ fn a_word_that_may_be_a_url_is_shown_without_what_may_be_a_key() {
         ("http://a/key@b", "http://***"),
         ("a/key?u=http://b", "a/…"),
         ("-=http://me@a", "-=http://***@a"),
+        ("https://h\\KEY", "https://h/…"),
+        ("http://me\\KEY@a", "http://***"),
         ("@", "***@"),
     ] {
         assert_eq!(masked(word), shown);
@@ -303,13 +305,18 @@ fn what_was_probably_meant_is_named() {
             "\"//localhost/…\" has no scheme (write \"http://localhost/…\")",
         ),
         (
-            "https:/host",
-            "\"https:/host\" has no scheme (write \"https://host\")",
+            "https:/b.example",
+            "\"https:/b.example\" has no scheme (write \"https://b.example\")",
+        ),
+        ("KEY", "the URL has no scheme (write \"http://host:port\")"),
+        (
+            "LOCALHOST",
+            "\"LOCALHOST\" has no scheme (write \"http://LOCALHOST\")",
         ),
         ("://", "the URL has no scheme (write \"http://host:port\")"),
         (
-            "me:secret@host",
-            "\"***@host\" has no scheme (write \"http://***@host\")",
+            "me:secret@b.example",
+            "\"***@b.example\" has no scheme (write \"http://***@b.example\")",
         ),
         (
             "http://a?x=1,2",

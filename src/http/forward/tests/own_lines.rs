@@ -54,6 +54,21 @@ fn lines_of_the_endpoint_replace_those_of_the_client() {
 }
 
 #[test]
+fn trace_gets_no_value_of_the_endpoint_but_its_host() {
+    let of_endpoint = own(&["Host: own", "X-Key: own", "Cookie:"]);
+    let url = "http://me:pw@e/base?k=1".parse().unwrap();
+    let request = request("TRACE", &["X-Key: 1", "A: 2", "Cookie: 3"]);
+    assert_eq!(
+        lines(&request_head(&request, &url, &of_endpoint, &rules(), None)),
+        [
+            &["TRACE /base/t?k=1&q HTTP/1.1", "Host: own", "A: 2"][..],
+            &OURS
+        ]
+        .concat()
+    );
+}
+
+#[test]
 fn lines_of_the_endpoint_stand_in_for_ours() {
     let request = request(
         "GET",
