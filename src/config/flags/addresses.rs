@@ -25,8 +25,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-backups",
             takes: Takes::List(URLS),
             default: "",
-            help: "endpoints that are asked only when no other one has a usable answer, or all \
-                   are passed over; written and numbered as -endpoints, behind those",
+            help: "endpoints asked only when no other has a usable answer, or all are \
+                   passed over; numbered on from -endpoints",
             set: |options, text| {
                 put(
                     &mut options.config.sources.backups,
@@ -41,17 +41,16 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-reuse-port",
             takes: Takes::Boolean,
             default: "false",
-            help: "let a second instance with this flag listen on the same port before the first \
-                   one stops; connections that the kernel has queued for the first one just then \
-                   are reset, unless net.ipv4.tcp_migrate_req is set",
+            help: "let a second instance with this flag listen on the port before the \
+                   first one stops",
             set: |options, text| put(&mut options.config.reuse_port, values::boolean(text)),
         },
         Flag {
             name: "-monitor",
             takes: Takes::Value("ADDRESS"),
             default: "",
-            help: "where to show how it runs: / for people, /metrics for Prometheus, /livez and \
-                   /readyz for probes; :PORT is 127.0.0.1 here",
+            help: "where to show how it runs: /, /metrics, /status.json, /livez, \
+                   /readyz; :PORT is 127.0.0.1 here",
             set: |options, text| {
                 let address: Result<ListenAddress, _> = values::parsed(text);
                 put(

@@ -13,16 +13,16 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-terminal-responses",
             takes: Takes::List("STATUSES"),
             default: "100,200,300,400",
-            help: "which statuses are usable: a round hundred is its whole class, a range such \
-                   as 404-404 or 200-299 is exact",
+            help: "which statuses are usable: a round hundred is its whole class, a \
+                   range such as 404-404 is exact",
             set: |options, text| put(&mut options.config.policy.terminal, values::parsed(text)),
         },
         Flag {
             name: "-not-terminal",
             takes: Takes::List("STATUSES"),
             default: "",
-            help: "statuses and ranges that are not usable all the same, such as 429,403 or \
-                   500-599; here 500 is only 500",
+            help: "statuses and ranges that are not usable all the same, such as \
+                   429,500-599; here 500 is only 500",
             set: |options, text| {
                 let statuses = match text {
                     "" => Ok(StatusSet::default()),
@@ -35,8 +35,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-unusable-body",
             takes: Takes::Value("PATTERN"),
             default: "",
-            help: "a regular expression: an answer with it in the first -commit-after bytes of \
-                   its body is not usable",
+            help: "a regular expression: an answer with it in the first -commit-after \
+                   bytes is not usable",
             set: |options, text| {
                 let pattern = match text {
                     "" => Ok(None),
@@ -49,16 +49,16 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-commit-after",
             takes: Takes::Value("SIZE"),
             default: "64KiB",
-            help: "read an answer of known length up to this whole before the client gets any \
-                   of it, so that the next endpoint is asked if it breaks off",
+            help: "read an answer of known length up to this whole before the client \
+                   gets any of it",
             set: |options, text| put(&mut options.config.policy.commit_after, values::size(text)),
         },
         Flag {
             name: "-on-exhausted",
             takes: Takes::OneOf("ANSWER", &["500", "gateway", "best"]),
             default: "500",
-            help: "what the client gets when no answer is usable: 500; gateway: 502, 503 or \
-                   504; best: the best answer there was, else as gateway",
+            help: "what the client gets when no answer is usable: 500; gateway: 502, \
+                   503 or 504; best: the best answer, else as gateway",
             set: |options, text| {
                 let choices = [
                     ("500", OnExhausted::Status500),
@@ -86,8 +86,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-proxy-status",
             takes: Takes::Boolean,
             default: "false",
-            help: "say in a Proxy-Status header which endpoint has answered, and what became of \
-                   the others",
+            help: "say in a Proxy-Status header what became of the attempts",
             set: |options, text| put(&mut options.config.proxy_status, values::boolean(text)),
         },
     ],

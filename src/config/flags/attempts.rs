@@ -13,16 +13,16 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-fanout",
             takes: Takes::Boolean,
             default: "false",
-            help: "ask all endpoints at once instead of one after the other",
+            help: "ask all endpoints at once",
             set: |options, text| put(&mut options.fanout, values::boolean(text)),
         },
         Flag {
             name: "-hedge-after",
             takes: Takes::Value("DURATION|pNN"),
             default: "0",
-            help: "start the next attempt, too, when the last one has had no usable answer for \
-                   this long (50ms), or for longer than this per cent of recent answers took \
-                   (p95); 0: only when it has failed",
+            help: "start the next attempt, too, when the last one takes longer than \
+                   this (50ms), or than this per cent of recent answers (p95); 0: only \
+                   when it has failed",
             set: |options, text| put(&mut options.hedging.after, hedge_after(text)),
         },
         Flag {
@@ -40,8 +40,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-order",
             takes: Takes::OneOf("ORDER", &["listed", "rotate", "fastest"]),
             default: "listed",
-            help: "which endpoint is asked first: listed, the first one; rotate, the next one \
-                   each time; fastest, the fastest one of late",
+            help: "which endpoint is asked first: listed, the first one; rotate, the \
+                   next one each time; fastest, the fastest one of late",
             set: |options, text| {
                 let choices = [
                     ("listed", Order::Listed),
@@ -73,8 +73,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-max-retry-after",
             takes: Takes::Value("DURATION"),
             default: "60s",
-            help: "how long an endpoint is passed over at most when its answer is not usable \
-                   and has Retry-After; 0: not at all",
+            help: "how long at most an endpoint is passed over whose answer is not \
+                   usable and has Retry-After; 0: not at all",
             set: |options, text| {
                 let remedy = "(write 5s, 300ms, 1m30s, or 0 to ignore Retry-After)";
                 let most = values::duration_or_zero(text, remedy);
@@ -95,7 +95,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-rounds",
             takes: Takes::Value("NUMBER"),
             default: "1",
-            help: "how often all endpoints are tried until one has a usable answer",
+            help: "how often all endpoints are tried until an answer is usable",
             set: |options, text| {
                 let rounds = values::number_from(text, 1, " (1: each endpoint once)");
                 put(&mut options.config.policy.rounds.count, rounds)
@@ -105,8 +105,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-round-delay",
             takes: Takes::Value("DURATION"),
             default: "200ms",
-            help: "the pause between two rounds, less up to half of it at random, and doubled \
-                   each time; not begun if -request-timeout would end it",
+            help: "the pause between two rounds, less up to half of it at random, and \
+                   doubled each time",
             set: |options, text| {
                 put(
                     &mut options.config.policy.rounds.delay,
@@ -118,8 +118,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-idempotent-only",
             takes: Takes::Boolean,
             default: "false",
-            help: "put POST, PATCH and unknown methods to the next endpoint only if nothing of \
-                   the request was sent",
+            help: "put POST, PATCH and unknown methods to the next endpoint only if \
+                   nothing was sent",
             set: |options, text| {
                 put(
                     &mut options.config.policy.idempotent_only,
@@ -144,7 +144,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-request-timeout",
             takes: Takes::Value("DURATION"),
             default: "60s",
-            help: "how long all attempts of a request may take to the head of an answer",
+            help: "how long all attempts together may take to the head of an answer",
             set: |options, text| {
                 put(
                     &mut options.config.policy.request_timeout,

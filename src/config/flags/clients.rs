@@ -35,8 +35,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-max-connections",
             takes: Takes::Value("NUMBER"),
             default: "1000",
-            help: "how many clients may be connected; a further one takes the place of one that \
-                   waits or crawls, or is answered 503",
+            help: "how many clients may be connected; a further one takes the place of \
+                   one that waits or crawls, or gets 503",
             set: |options, text| {
                 let connections = values::number_from(text, 1, "");
                 put(&mut options.config.limits.max_connections, connections)
@@ -46,7 +46,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-workers",
             takes: Takes::Value("NUMBER"),
             default: "",
-            help: "how many requests are worked on at once; a further one is answered 503 \
+            help: "how many requests are worked on at once; a further one gets 503 \
                    (default: -max-connections)",
             set: |options, text| {
                 let workers = values::number_between(text, 1, MAX_WORKERS, "");
@@ -69,7 +69,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-header-timeout",
             takes: Takes::Value("DURATION"),
             default: "10s",
-            help: "how long a request head may take from its first byte to its end",
+            help: "how long a request head may take to its end",
             set: |options, text| {
                 put(
                     &mut options.config.limits.header_timeout,

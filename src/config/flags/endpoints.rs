@@ -23,8 +23,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-renew-after",
             takes: Takes::Value("DURATION"),
             default: "1m",
-            help: "use a connection to an endpoint no longer than this, so that a name that has \
-                   moved is followed; 0: no limit",
+            help: "use a connection to an endpoint no longer than this, to follow a \
+                   name that moves; 0: no limit",
             set: |options, text| {
                 let after = values::positive_duration(text);
                 put(&mut options.config.upstream.renew_after, after)
@@ -50,8 +50,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-keep-forwarded",
             takes: Takes::Boolean,
             default: "false",
-            help: "keep a request's X-Forwarded-Proto and X-Forwarded-Host: for a TLS \
-                   terminator in front",
+            help: "keep X-Forwarded-Proto and X-Forwarded-Host: for a TLS terminator in \
+                   front",
             set: |options, text| {
                 put(
                     &mut options.config.rules.keep_forwarded,
@@ -63,7 +63,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-no-via",
             takes: Takes::Boolean,
             default: "false",
-            help: "add nothing to Via (nginx does not compress for requests that have it)",
+            help: "add nothing to Via (for nginx behind, which else does not compress)",
             set: |options, text| put(&mut options.config.no_via, values::boolean(text)),
         },
         Flag {
@@ -77,8 +77,8 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-client-cert",
             takes: Takes::Value("FILE"),
             default: "",
-            help: "PEM file with the certificate, and those up to its authority, for endpoints \
-                   that ask for one; needs -client-key",
+            help: "PEM file with a certificate and its chain, for endpoints that ask \
+                   for one; needs -client-key",
             set: |options, text| put(&mut options.client_cert, values::optional_path(text)),
         },
         Flag {

@@ -18,8 +18,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-log-file",
             takes: Takes::Value("FILE"),
             default: "stdout",
-            help: "where the log goes: stdout, stderr, or a file that is appended to and \
-                   reopened on SIGHUP",
+            help: "stdout, stderr, or a file that is appended to and reopened on SIGHUP",
             set: |options, text| {
                 options.config.log.destination = match text {
                     "" | "stdout" => LogDestination::Stdout,
@@ -47,7 +46,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-log-msec",
             takes: Takes::Boolean,
             default: "false",
-            help: "begin each line with the time in microseconds, even with -log-time=false",
+            help: "begin each line with the time in microseconds",
             set: |options, text| put(&mut options.config.log.microseconds, values::boolean(text)),
         },
         Flag {

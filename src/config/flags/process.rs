@@ -10,8 +10,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-ready-file",
             takes: Takes::Value("FILE"),
             default: "",
-            help: "file that has the bound address, and that of -monitor, while connections are \
-                   accepted",
+            help: "file that has the bound addresses while connections are accepted",
             set: |options, text| put(&mut options.config.ready_file, values::optional_path(text)),
         },
         Flag::stop_after(|options, text| {
@@ -22,7 +21,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-drain",
             takes: Takes::Value("DURATION"),
             default: "10s",
-            help: "how long requests in flight may take to end once it is time to stop",
+            help: "how long requests in flight may take to end at a stop",
             set: |options, text| {
                 let remedy = "(write 5s, 300ms, 1m30s, or 0 for no waiting)";
                 put(
