@@ -190,11 +190,15 @@ impl Claim {
     }
 
     /// Its trial has been given up for another endpoint's answer, though it had had the time
-    /// that answers usually take: it goes on being passed over. It is no failure all the same.
+    /// that answers usually take: it goes on being passed over, but no longer than after a failure
+    /// (a second where failures do not count), whatever it had asked for. It is no failure all the
+    /// same.
     pub fn overtaken(self, now: Instant) {
+        const WITHOUT_A_RULE: Duration = Duration::from_secs(1);
+        let most = self.rule.map_or(WITHOUT_A_RULE, |rule| rule.length);
         let mut state = lock(&self.endpoint.state);
         if self.is_trial_of(&state) && state.until.is_some() {
-            state.until = Some(now + state.length);
+            state.until = Some(now + state.length.min(most));
         }
     }
 
@@ -380,6 +384,18 @@ mod tests {
         // It is nothing to an endpoint that is not cooling.
         cooldown.claim(0, now).unwrap().overtaken(now);
         assert!(cooldown.claim(0, now).is_some());
+    }
+
+    #[test]
+    fn an_overtaken_trial_after_a_long_retry_after_costs_a_cool_down_or_a_second() {
+        for (cooldown, wanted) in [(without_a_rule(), SECOND), (cooldown(9), COOLDOWN)] {
+            let begin = Instant::now();
+            assert!(ask(&cooldown, 0, begin, 60 * SECOND));
+            let now = begin + 60 * SECOND;
+            cooldown.claim(0, now).unwrap().overtaken(now);
+            assert!(cooldown.claim(0, now + wanted / 2).is_none());
+            assert!(cooldown.claim(0, now + wanted).is_some());
+        }
     }
 
     #[test]
