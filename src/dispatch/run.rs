@@ -13,7 +13,7 @@ use super::endpoint_list::EndpointList;
 use super::policy::Policy;
 use super::queue::{Beside, Known, Queue};
 use super::trail::Again;
-use super::usable::{QUIET, UnusableBody};
+use super::usable::{LONGEST, QUIET, UnusableBody};
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::logging::RequestName;
@@ -92,11 +92,7 @@ impl Run {
             return None;
         }
         let now = Instant::now();
-        let known = Known {
-            ranking: &self.list.ranking,
-            cooldown: &self.list.cooldown,
-        };
-        let (index, claim) = queue.next(known, now, beside)?;
+        let (index, claim) = queue.next(self.known(), now, beside)?;
         let endpoint = self.list.get(index)?;
         let per_try = self.policy().per_try_timeout;
         let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
@@ -113,6 +109,14 @@ impl Run {
             control,
             claim: Some(claim),
         })
+    }
+
+    /// What is known of all endpoints.
+    pub(super) fn known(&self) -> Known<'_> {
+        Known {
+            ranking: &self.list.ranking,
+            cooldown: &self.list.cooldown,
+        }
     }
 
     /// Asks the endpoint, waits for its answer, and takes down how that went.
@@ -198,7 +202,7 @@ impl Run {
         let usable = match pattern {
             None => answer.read_whole(most).map(|()| true),
             Some(pattern) => answer
-                .read_beginning(most, QUIET, control)
+                .read_beginning(most, QUIET, LONGEST, control)
                 .map(|beginning| !pattern.matches(beginning)),
         };
         control.set_limit(Limit::Each(policy.per_try_timeout));

@@ -28,14 +28,18 @@ use crate::util::lock::lock;
 /// A body that has not ended is looked at when nothing has come for so long.
 pub(super) const QUIET: Duration = Duration::from_millis(200);
 
+/// A body of unknown length is looked at when its head has been there for so long, even if bytes
+/// keep coming: a stream that does not say so by its type begins then.
+pub(super) const LONGEST: Duration = Duration::from_secs(1);
+
 /// The most that is kept of what a search has worked out, in bytes.
 const CACHE: usize = 256 * 1024;
 
 /// How many searches that run at the same time find what former ones have worked out.
 const CACHES: usize = 16;
 
-/// The largest compiled pattern, in bytes.
-const MAX_COMPILED: usize = 1024 * 1024;
+/// The largest compiled pattern, in bytes. A search may go through all of it for each byte.
+const MAX_COMPILED: usize = 64 * 1024;
 
 /// What the beginning of a body looks like that makes its answer unusable.
 pub struct UnusableBody {
@@ -45,11 +49,11 @@ pub struct UnusableBody {
 }
 
 impl UnusableBody {
-    /// Whether the body behind this head is looked at. A stream of events may be quiet for long,
-    /// and its first one must not wait; the bytes of an encoded body are not those of its text.
+    /// Whether the body behind this head is looked at. A stream may be quiet for long, and its
+    /// first event must not wait; the bytes of an encoded body are not those of its text.
     #[must_use]
     pub fn concerns(&self, head: &ResponseHead, length: BodyLength) -> bool {
-        length != BodyLength::Bodiless && !head.is_event_stream() && !head.is_encoded()
+        length != BodyLength::Bodiless && !head.is_stream() && !head.is_encoded()
     }
 
     /// Whether the pattern is found.

@@ -115,19 +115,13 @@ impl ResponseHead {
     }
 
     /// How long the sender asks to be left alone (`Retry-After`, RFC 9110 10.2.3), in whole
-    /// seconds: a date is exact to a second, and is not missed. `None`: it does not say so in a
-    /// form that is known.
+    /// seconds: a date is exact to a second, and is not missed. Of several lines the longest time
+    /// counts: a proxy in between may have added one. `None`: it does not say so in a form that
+    /// is known.
     #[must_use]
     pub fn retry_after(&self, now: SystemTime) -> Option<Duration> {
-        let value = self.headers.get("Retry-After")?;
-        if let Some(seconds) = digits(value) {
-            // What is too large for the type is longer than any limit.
-            return Some(Duration::from_secs(seconds.parse().unwrap_or(u64::MAX)));
-        }
-        let date = std::str::from_utf8(value).ok()?;
-        let at = httpdate::parse_http_date(date).ok()?;
-        let left = at.duration_since(now).unwrap_or_default();
-        Some(Duration::from_secs(whole_seconds(left)))
+        let values = self.headers.all("Retry-After");
+        values.filter_map(|value| time_left(value, now)).max()
     }
 
     /// The body is encoded (RFC 9110 8.4): its bytes are not those of its text.
@@ -137,12 +131,27 @@ impl ResponseHead {
         codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
     }
 
-    /// The body is a stream of events, which may be quiet for long.
+    /// The body is a stream of events, records or pictures, each of which is wanted at once.
     #[must_use]
-    pub fn is_event_stream(&self) -> bool {
+    pub fn is_stream(&self) -> bool {
+        const STREAMS: [&[u8]; 6] = [
+            b"text/event-stream",
+            b"application/x-ndjson",
+            b"application/jsonl",
+            b"application/json-seq",
+            b"application/stream+json",
+            b"multipart/x-mixed-replace",
+        ];
+        // And with what is added to it, such as `application/grpc-web+proto`.
+        const GRPC: &[u8] = b"application/grpc";
         let kind = self.headers.get("Content-Type").unwrap_or_default();
         let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default();
-        trim(essence).eq_ignore_ascii_case(b"text/event-stream")
+        let essence = trim(essence);
+        let begin = essence.get(..GRPC.len()).unwrap_or_default();
+        begin.eq_ignore_ascii_case(GRPC)
+            || STREAMS
+                .iter()
+                .any(|stream| essence.eq_ignore_ascii_case(stream))
     }
 
     /// The endpoint's reason phrase, byte for byte; may be empty.
@@ -150,6 +159,18 @@ impl ResponseHead {
     pub fn reason(&self) -> &[u8] {
         self.reason.in_text(self.headers.text())
     }
+}
+
+/// The time that a value of `Retry-After` says.
+fn time_left(value: &[u8], now: SystemTime) -> Option<Duration> {
+    if let Some(seconds) = digits(value) {
+        // What is too large for the type is longer than any limit.
+        return Some(Duration::from_secs(seconds.parse().unwrap_or(u64::MAX)));
+    }
+    let date = std::str::from_utf8(value).ok()?;
+    let at = httpdate::parse_http_date(date).ok()?;
+    let left = at.duration_since(now).unwrap_or_default();
+    Some(Duration::from_secs(whole_seconds(left)))
 }
 
 /// Rounded up.
@@ -462,6 +483,9 @@ mod tests {
             ("1s", None),
             ("soon", None),
             ("\u{e9}", None),
+            ("5\r\nRetry-After: 30\r\nRetry-After: 7", Some(30)),
+            ("soon\r\nRetry-After: 7", Some(7)),
+            ("7\r\nRetry-After: Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
         ] {
             let head = format!("HTTP/1.1 503 X\r\nretry-after: {value}\r\n\r\n");
             let (head, _) = parsed(head.as_bytes());
@@ -470,6 +494,32 @@ mod tests {
         }
         let (head, _) = parsed(b"HTTP/1.1 503 X\r\n\r\n");
         assert_eq!(head.retry_after(now), None);
+    }
+
+    #[test]
+    fn streams_are_known_by_their_type() {
+        for (kind, wanted) in [
+            ("text/event-stream", true),
+            ("Text/Event-Stream ; charset=utf-8", true),
+            ("application/x-ndjson", true),
+            ("application/jsonl", true),
+            ("application/json-seq", true),
+            ("application/stream+json;x=y", true),
+            ("multipart/x-mixed-replace; boundary=b", true),
+            ("application/grpc", true),
+            ("application/gRPC-web+proto", true),
+            ("application/json", false),
+            ("application/jso", false),
+            ("application/jsonlines-not", false),
+            ("text/plain; application/jsonl", false),
+            ("", false),
+        ] {
+            let head = format!("HTTP/1.1 200 X\r\nContent-Type: {kind}\r\n\r\n");
+            let (head, _) = parsed(head.as_bytes());
+            assert_eq!(head.is_stream(), wanted, "{kind}");
+        }
+        let (head, _) = parsed(b"HTTP/1.1 200 X\r\n\r\n");
+        assert!(!head.is_stream());
     }
 
     #[test]

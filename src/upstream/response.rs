@@ -108,7 +108,8 @@ impl Response {
 
     /// Reads the beginning of the body now, at most `most` bytes, and returns it: to the end of a
     /// body that is known to be no longer, or else until the end, until nothing has come for
-    /// `quiet`, or until `control`'s limit. What has been read is read again with the rest.
+    /// `quiet`, until `longest` is over where the length is not known, or until `control`'s limit.
+    /// What has been read is read again with the rest.
     ///
     /// # Errors
     /// The body broke off, or one that is known to be short did not come in time.
@@ -116,11 +117,12 @@ impl Response {
         &mut self,
         most: u64,
         quiet: Duration,
+        longest: Duration,
         control: &AttemptControl,
     ) -> Result<&[u8], Failure> {
         self.read_whole(most)?;
         if matches!(self.body, Source::Endpoint(_)) {
-            self.begin(most, quiet, control)?;
+            self.begin(most, quiet, longest, control)?;
         }
         Ok(match &self.body {
             Source::Endpoint(_) => &[],
@@ -133,11 +135,13 @@ impl Response {
         &mut self,
         most: u64,
         quiet: Duration,
+        longest: Duration,
         control: &AttemptControl,
     ) -> Result<(), Failure> {
+        let longest = Some(Instant::now() + longest).filter(|_| self.length == BodyLength::Unknown);
         let end = match control.limit() {
-            Limit::Until(at, _) => Some(at),
-            Limit::Each(_) => None,
+            Limit::Until(at, _) => Some(longest.map_or(at, |longest| at.min(longest))),
+            Limit::Each(_) => longest,
         };
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut begun = Vec::new();
@@ -180,13 +184,16 @@ impl Response {
     }
 
     /// Reads a short body that is not wanted to its end, so that its connection can
-    /// be used again; gives up where that would cost more than a connection does.
+    /// be used again; gives up where that would cost more than a connection does. What has been
+    /// read of it costs nothing more.
     pub fn discard(mut self, control: &AttemptControl) {
         const WORTH_READING: usize = 64 * 1024;
         const WORTH_WAITING: Duration = Duration::from_millis(5);
-        if self.is_whole() {
-            return;
-        }
+        self.body = match self.body {
+            Source::Memory(_) => return,
+            Source::Endpoint(rest) => Source::Endpoint(rest),
+            Source::Begun(body) => Source::Endpoint(body.into_inner().1),
+        };
         let timeout = Timeout::Read(WORTH_WAITING);
         control.set_limit(Limit::Until(Instant::now() + WORTH_WAITING, timeout));
         let mut buffer = [0; 8 * 1024];

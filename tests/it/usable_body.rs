@@ -155,13 +155,19 @@ fn what_is_no_body_does_not_match_and_an_empty_one_may() {
 fn the_first_event_of_a_stream_arrives_at_once() {
     // It would match.
     let event = "data: {\"error\": 1}\n\n";
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
-                Transfer-Encoding: chunked\r\n\r\n";
     let chunk = format!("{:x}\r\n{event}\r\n", event.len());
-    for mode in MODES {
+    let kinds = [
+        "text/event-stream; charset=utf-8",
+        "application/x-ndjson",
+        "application/grpc-web",
+    ];
+    for (mode, kind) in MODES.into_iter().zip(kinds) {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
         let gate = Gate::closed();
         let stream = Backend::always(script([
-            send(head),
+            send(&head),
             send(&chunk),
             wait(&gate),
             send(&chunk),
@@ -267,6 +273,28 @@ fn a_body_that_goes_quiet_is_looked_at_after_200_ms_and_streams_on() {
 }
 
 #[test]
+fn a_body_that_never_goes_quiet_streams_on_after_a_second() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let token = [
+        send("5\r\ntoken\r\n"),
+        Act::Pause(Duration::from_millis(50)),
+    ];
+    // 15 seconds, which the test does not wait for.
+    let tokens = token.into_iter().cycle().take(600);
+    let stream = Backend::always(script([send(head)].into_iter().chain(tokens)));
+    for mode in MODES {
+        let proxy = in_mode(mode, &[&stream]).start();
+        let mut client = proxy.client();
+        let begun = Instant::now();
+        client.request("GET /", "");
+        client.until("token");
+        let waited = begun.elapsed();
+        let (least, most) = (Duration::from_millis(900), Duration::from_secs(8));
+        assert!(waited >= least && waited < most, "{waited:?}");
+    }
+}
+
+#[test]
 fn a_beginning_that_breaks_off_is_a_failure_like_any_other() {
     let broken = status(200).chunked(&[b"0123456789"]).cut(8, Act::Close);
     let broken = Backend::always(broken);
@@ -290,6 +318,23 @@ fn a_connection_is_used_again_whatever_was_made_of_the_body() {
         eventually("a line", lines, |lines| *lines > 0);
     }
     assert_eq!(backend.connections(), 1);
+}
+
+#[test]
+fn what_was_looked_at_does_not_count_against_what_is_read_to_keep_a_connection() {
+    let long = format!("{ERROR}{}", "x".repeat(66 * 1024));
+    let backend = Backend::always(status(200).chunked(&[long.as_bytes()]));
+    let proxy = in_front_of(&[&backend]).start();
+    let mut requests = 0;
+    // On a busy machine the rest of a body may be late.
+    let is_reused = || {
+        requests += 1;
+        assert_eq!(proxy.get("/error").status(), 500);
+        backend.connections() < requests
+    };
+    eventually("a connection that is used again", is_reused, |reused| {
+        *reused
+    });
 }
 
 #[test]

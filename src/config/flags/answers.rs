@@ -35,8 +35,9 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-unusable-body",
             takes: Takes::Value("PATTERN"),
             default: "",
-            help: "a regular expression: an answer with it in the first -commit-after \
-                   bytes is not usable",
+            help: "a regular expression of bytes, with ASCII classes: an answer with it in the \
+                   first -commit-after bytes is not usable; a body of unknown length is held \
+                   back for 1s at most, a stream not at all",
             set: |options, text| {
                 let pattern = match text {
                     "" => Ok(None),
