@@ -71,6 +71,8 @@ pub(super) struct Ended {
     pub(super) failure: Option<Failure>,
     pub(super) retry_after: Duration,
     pub(super) sent: bool,
+    /// Of the answer, usable or not, if its head came.
+    pub(super) status: Option<u16>,
     /// How long it has taken.
     pub(super) after: Duration,
 }
@@ -95,6 +97,7 @@ impl Ended {
             failure: performed.failure,
             retry_after: performed.retry_after,
             sent: performed.sent,
+            status: performed.head.map(|(status, _)| status),
         }
     }
 
@@ -117,7 +120,7 @@ impl Ended {
 }
 
 /// Counts why an attempt gave no usable answer. A cancel is not the endpoint's failure.
-pub(super) fn count_failure(endpoint: &Endpoint, failure: &Failure) {
+fn count_failure(endpoint: &Endpoint, failure: &Failure) {
     if *failure != Failure::Cancelled {
         endpoint.counters.failure(failure.error_type());
     }

@@ -209,7 +209,7 @@ impl Times {
 }
 
 /// The endpoints of one request, in its order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Sequence {
     /// The lowest number.
     lowest: usize,

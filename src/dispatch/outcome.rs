@@ -30,13 +30,18 @@ pub struct Winner {
     pub usable: bool,
     /// It is not, and is the last choice among those of its status class.
     pub is_last_choice: bool,
+    /// For how long its endpoint asks to be left alone with it; zero: it does not.
+    pub retry_after: Duration,
 }
 
 impl Winner {
     /// Of two answers that are not usable: the one of the lower status class; of the same class,
-    /// the one that is no last choice.
+    /// the one that is no last choice; else the one whose endpoint may be asked again first.
     pub(super) fn is_better_than(&self, other: &Self) -> bool {
-        let rank = |winner: &Self| (winner.answer.head.status / 100, winner.is_last_choice);
+        let rank = |winner: &Self| {
+            let class = winner.answer.head.status / 100;
+            (class, winner.is_last_choice, winner.retry_after)
+        };
         rank(self) < rank(other)
     }
 }

@@ -7,12 +7,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Attempts, Ended, Mark, count_failure};
+use super::attempt::{Attempts, Ended, Mark};
 use super::outcome::{Dispatched, Winner};
 use super::queue::{Beside, Queue};
 use super::rounds::Rounds;
 use super::run::{Run, log_failure};
-use super::trail::{Lost, Trail};
+use super::trail::{LOOP_DETECTED, Lost, Trail};
 use crate::upstream::failure::{Failure, Timeout};
 
 /// What the dispatching thread does next.
@@ -121,7 +121,11 @@ impl Progress {
             return;
         }
         if !budget.take() {
-            run.dispatcher.hold_back();
+            // It is held back only where it could have started.
+            let cooldown = &run.list.cooldown;
+            if self.queue.has_another(cooldown, Instant::now()) {
+                run.dispatcher.hold_back();
+            }
         } else if self.start(run, Beside::Slow, attempts) {
             self.hedged = true;
             metrics.hedges.add();
@@ -153,6 +157,7 @@ impl Progress {
             is_last_choice: !ended.retry_after.is_zero()
                 || ended.failure == Some(Failure::UnusableBody)
                 || run.policy().not_terminal.contains(answer.head.status),
+            retry_after: ended.retry_after,
             endpoint: ended.attempt.endpoint,
             answer,
             hedged: mark.hedged,
@@ -162,6 +167,7 @@ impl Progress {
                 self.trail.add(Lost {
                     mark: loser,
                     failure: Failure::Cancelled,
+                    status: None,
                     retry_after: Duration::ZERO,
                     after: loser.started.elapsed(),
                     sent: true,
@@ -179,9 +185,14 @@ impl Progress {
         if failure == Failure::Cancelled || (run.once && ended.sent) {
             self.queue.close();
         }
+        if failure == Failure::Status(LOOP_DETECTED) {
+            // It comes back here each time.
+            self.rounds.end();
+        }
         self.trail.add(Lost {
             mark,
             failure,
+            status: ended.status,
             retry_after: ended.retry_after,
             after: ended.after,
             sent: ended.sent,
@@ -238,13 +249,14 @@ impl Progress {
         if attempt.mark.started >= run.deadline {
             let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
             log_failure(&run.request, &attempt.endpoint, &timeout, Duration::ZERO);
-            count_failure(&attempt.endpoint, &timeout);
+            // It tells that the time is over. The endpoint was not asked, so it has not failed.
             self.trail.add(Lost {
                 mark: attempt.mark,
                 failure: timeout,
+                status: None,
                 retry_after: Duration::ZERO,
                 after: Duration::ZERO,
-                sent: true,
+                sent: false,
             });
             self.queue.close();
             return false;

@@ -88,11 +88,18 @@ impl Queue {
     pub(super) fn has_to_wait(&self, beside: Beside) -> bool {
         match beside {
             Beside::Nothing => false,
-            Beside::Slow if self.stage.is_of_backups() => true,
+            Beside::Slow if self.closed || self.stage.is_of_backups() => true,
             Beside::Others | Beside::Slow => {
                 self.stage == Stage::Endpoints && self.endpoints.sequence.is_used_up()
             }
         }
+    }
+
+    /// Beside an attempt that takes too long another one could start now.
+    pub(super) fn has_another(&self, cooldown: &Cooldown, now: Instant) -> bool {
+        let mut left = self.endpoints.sequence.clone();
+        !self.has_to_wait(Beside::Slow)
+            && left.any(|index| cooldown.passed_over(index, now).is_none())
     }
 
     /// All endpoints once more.

@@ -2,7 +2,8 @@
 //!
 //! A pause is between half of its nominal length and the whole of it, evenly distributed, so that
 //! clients that failed together do not come back together. The nominal length doubles each time, so
-//! within `-request-timeout` the number of rounds is small, whatever `-rounds` says.
+//! within `-request-timeout` the number of rounds is small, whatever `-rounds` says. A length of
+//! zero is no pause: then there are as many as `-rounds` says.
 //!
 //! Time and randomness come in from outside. Cost: two words a request.
 
@@ -30,6 +31,11 @@ impl Rounds {
     /// No further round.
     pub(super) fn is_last(&self) -> bool {
         self.left == 0
+    }
+
+    /// No further round, whatever `-rounds` says.
+    pub(super) fn end(&mut self) {
+        self.left = 0;
     }
 
     /// The pause in front of the next round, which counts as begun; none if there is no further
@@ -108,5 +114,10 @@ mod tests {
         }
         let mut shortest = rounds(2, Duration::from_nanos(1));
         assert_eq!(shortest.next_pause(0), Some(Duration::from_nanos(1)));
+        let mut none = rounds(3, Duration::ZERO);
+        for random in [0, u64::MAX] {
+            assert_eq!(none.next_pause(random), Some(Duration::ZERO));
+        }
+        assert_eq!(none.next_pause(0), None);
     }
 }

@@ -10,7 +10,7 @@ use crate::upstream::failure::Failure;
 use crate::util::go_duration::GoDuration;
 
 /// The request has come in a loop (RFC 5842 7.2).
-const LOOP_DETECTED: u16 = 508;
+pub(super) const LOOP_DETECTED: u16 = 508;
 
 /// So many attempts are shown; of the others only how many there are. They can be many with
 /// `-rounds`.
@@ -39,6 +39,8 @@ struct Won {
 pub(super) struct Lost {
     pub(super) mark: Mark,
     pub(super) failure: Failure,
+    /// Of the answer, if its head came.
+    pub(super) status: Option<u16>,
     /// For how long the endpoint has asked to be left alone; zero: it has not.
     pub(super) retry_after: Duration,
     /// How long it has taken.
@@ -203,10 +205,7 @@ impl Lost {
                 failure.error_type()
             },
             reason: if is_cancelled { None } else { Some(failure) },
-            status: match failure {
-                Failure::Status(status) => Some(*status),
-                _ => None,
-            },
+            status: self.status,
             duration: self.after,
             hedged: self.mark.hedged,
         };
@@ -298,6 +297,11 @@ mod tests {
             trail.add(Lost {
                 mark,
                 failure: failure.clone(),
+                status: match failure {
+                    Failure::Status(status) => Some(*status),
+                    Failure::UnusableBody => Some(200),
+                    _ => None,
+                },
                 retry_after: Duration::ZERO,
                 after,
                 sent: !connecting,

@@ -8,6 +8,7 @@ use crate::common::{
     client::End,
     eventually,
     proxy::Proxy,
+    scrape::Scrape,
     settled,
 };
 
@@ -224,4 +225,26 @@ fn an_exhausted_head_has_no_body() {
         (404, Some("7"))
     );
     assert_eq!(client.get("/").body(), "missing");
+}
+
+#[test]
+fn an_endpoint_that_the_time_was_over_for_has_not_failed() {
+    let (silent, unroutable) = (Backend::always(never()), Unroutable::new());
+    let second = Backend::untouched();
+    let table: [(&dyn Endpoint, u16); 2] = [(&silent, 504), (&unroutable, 503)];
+    for (first, wanted) in table {
+        let proxy = Proxy::serial(&[first, &second])
+            .flag("-on-exhausted", "gateway")
+            .flag("-request-timeout", "200ms")
+            .flag("-monitor", ":0")
+            .start();
+        assert_eq!(proxy.get("/").status(), wanted);
+        let scrape = Scrape::with(&proxy, &[("brp_requests_exhausted_total", 1.0)]);
+        let failed = |number| {
+            let endpoint = format!("endpoint=\"{number}\"");
+            scrape.sum("brp_upstream_failures_total", &endpoint)
+        };
+        assert_eq!((failed(0), failed(1)), (1.0, 0.0));
+        assert_eq!(second.connections(), 0);
+    }
 }

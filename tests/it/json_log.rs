@@ -460,3 +460,16 @@ fn the_log_agrees_with_the_clients_and_the_endpoints_to_the_request() {
         .sum();
     assert!(sum > 0.0 && sum <= most, "{sum} of {most}");
 }
+
+#[test]
+fn an_attempt_with_an_unusable_body_has_its_status() {
+    let error = Backend::always(status(203).body("an error"));
+    let broken = Backend::always(status(201).body("0123456789").cut(5, Act::Close));
+    let well = Backend::always(status(200).body("well"));
+    let builder = Proxy::serial(&[&error, &broken, &well]).flag("-unusable-body", "error");
+    let proxy = JsonProxy::start(builder);
+    assert_eq!(proxy.client().get("/").body(), "well");
+    let request = proxy.requests(1).remove(0);
+    let statuses = [0, 1, 2].map(|n| request["attempts"][n]["status"].as_u64());
+    assert_eq!(statuses, [Some(203), Some(201), Some(200)], "{request}");
+}

@@ -416,3 +416,28 @@ fn a_round_begins_when_nothing_is_under_way_any_more() {
         assert_eq!(client.response().body(), "again");
     }
 }
+
+#[test]
+fn a_delay_of_zero_is_no_pause() {
+    for mode in MODES {
+        let sick = Backend::always(status(503));
+        let proxy = mode(&[&sick])
+            .flag("-rounds", "40")
+            .flag("-round-delay", "0")
+            .flag("-request-timeout", "1m")
+            .start();
+        // With any pause that doubles it would be some minutes.
+        assert_eq!(proxy.get("/").status(), 500);
+        assert_eq!(sick.calls(), 40);
+    }
+}
+
+#[test]
+fn a_loop_has_no_further_round() {
+    for mode in MODES {
+        let (looping, sick) = (Backend::always(status(508)), Backend::always(status(503)));
+        let proxy = rounds(mode(&[&looping, &sick]), 5).start();
+        assert_eq!(proxy.get("/").status(), 508);
+        assert_eq!((looping.calls(), sick.calls()), (1, 1));
+    }
+}

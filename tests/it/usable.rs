@@ -311,3 +311,26 @@ fn a_request_that_is_under_way_when_another_one_is_refused_is_not_held_up() {
     proxy.wait_for_log("not passed over any more");
     assert_eq!(settled(|| first.calls()), 2);
 }
+
+#[test]
+fn the_best_of_the_answers_that_ask_for_time_is_the_one_with_the_shortest() {
+    let (long, short) = (
+        Backend::always(refusal("30")),
+        Backend::always(refusal("5")),
+    );
+    let orders: [[&dyn Endpoint; 2]; 2] = [[&long, &short], [&short, &long]];
+    for mode in MODES {
+        for order in orders {
+            let proxy = mode(&order)
+                .flag("-not-terminal", "429")
+                .flag("-on-exhausted", "best")
+                .start();
+            // The first one is asked as usual, the others though all are passed over.
+            for _ in 0..3 {
+                let answer = proxy.get("/");
+                assert_eq!(answer.status(), 429);
+                assert_eq!(answer.header("retry-after"), Some("5"));
+            }
+        }
+    }
+}

@@ -24,11 +24,11 @@ impl Answer {
     }
 
     /// Of two that are not usable, the one with the smaller rank is better.
-    fn rank(self) -> (u16, bool) {
+    fn rank(self) -> (u16, bool, bool) {
         // The body of an answer whose status says enough is not looked at.
         let is_unusable_body = self.has_error && self.code < 429;
         let is_last = is_unusable_body || self.asks_for_time || self.code == 429;
-        (self.code / 100, is_last)
+        (self.code / 100, is_last, self.asks_for_time)
     }
 
     fn step(self, who: usize) -> Step {

@@ -106,12 +106,10 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("DURATION"),
             default: "200ms",
             help: "the pause between two rounds, less up to half of it at random, and \
-                   doubled each time",
+                   doubled each time; 0: none",
             set: |options, text| {
-                put(
-                    &mut options.config.policy.rounds.delay,
-                    values::timeout(text),
-                )
+                let delay = values::duration_or_zero(text, "(write 5s, 300ms, 1m30s; 0: no pause)");
+                put(&mut options.config.policy.rounds.delay, delay)
             },
         },
         Flag {

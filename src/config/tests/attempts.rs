@@ -29,8 +29,8 @@ fn tries_and_rounds_are_numbers() {
             "-rounds: \"0\" is not a number from 1 upwards (1: each endpoint once)",
         ),
         (
-            "-round-d=0",
-            "-round-delay: \"0\" is not more than zero (write 5s, 300ms, 1m30s)",
+            "-round-d=-1s",
+            "-round-delay: \"-1s\" is less than zero (write 5s, 300ms, 1m30s; 0: no pause)",
         ),
     ];
     for (word, wanted) in table {
@@ -39,4 +39,6 @@ fn tries_and_rounds_are_numbers() {
     let config = config(&["-e=http://a", "-max-tries=0", "-rounds=4294967295"]).unwrap();
     assert_eq!(config.policy.max_tries, None);
     assert_eq!(config.policy.rounds.count, u32::MAX);
+    let config = self::config(&["-e=http://a", "-round-delay=0"]).unwrap();
+    assert_eq!(config.policy.rounds.delay, Duration::ZERO);
 }

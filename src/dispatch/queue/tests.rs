@@ -245,3 +245,24 @@ fn nothing_follows_when_it_is_closed_or_the_tries_are_used_up() {
         assert!(queue.is_closed() && next(&mut queue).is_none());
     }
 }
+
+#[test]
+fn another_one_could_start_beside_a_slow_one_only_where_it_would() {
+    // -max-tries, which ones are passed over, how many have begun, and whether one is left.
+    for (max_tries, passed_over, begun, wanted) in [
+        (0, &[][..], 1, true),
+        (0, &[][..], 2, false),
+        (1, &[][..], 1, false),
+        (0, &[1][..], 1, false),
+        (0, &[0][..], 1, false),
+    ] {
+        let setting = Setting::new(Order::Listed, 2, 1, passed_over);
+        let mut queue = setting.queue(max_tries);
+        for _ in 0..begun {
+            queue.next(setting.known(), setting.now, Beside::Nothing);
+        }
+        let has = queue.has_another(&setting.cooldown, setting.now);
+        let starts = queue.next(setting.known(), setting.now, Beside::Slow);
+        assert_eq!((has, starts.is_some()), (wanted, wanted));
+    }
+}
