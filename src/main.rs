@@ -141,6 +141,7 @@ fn run(
         // Left by a run that was killed. It must not be taken for this one's.
         let _ = fs::remove_file(path);
     }
+    let bind_monitor = |address| bind("-monitor address", address, config.reuse_port);
     let monitor = config.monitor.as_ref().map(bind_monitor).transpose()?;
     let (listener, address, queue) = listener(&config.address, config.reuse_port, socket)?;
     let server = Server::start(listener, Arc::new(proxy), limits)
@@ -156,7 +157,8 @@ fn run(
                 logging: logging.clone(),
                 started,
             };
-            let monitor = start_monitor(listener, sources)?;
+            let typed = config.monitor.as_ref().and_then(ListenAddress::host);
+            let monitor = start_monitor(listener, typed.unwrap_or_default(), sources)?;
             info!("monitor on: \"{address}\"");
             ready.push(address);
             Some(monitor)
@@ -204,32 +206,34 @@ fn listener(
         info!("using the socket of LISTEN_FDS in place of -address: \"{shown}\"");
         return Ok((listen::adopt(listener)?, shown, Queue::Leave));
     }
-    let bound = listen::bind(address, reuse_port).and_then(|listener| {
-        let port = listener.local_addr()?.port();
-        Ok((listener, address.with_port(port), Queue::Serve))
-    });
-    bound.map_err(|error| {
-        let reason = describe(&error);
-        format!("cannot bind to address: {address}: {reason}").into()
-    })
+    let (listener, shown) = bind("address", address, reuse_port)?;
+    Ok((listener, shown, Queue::Serve))
 }
 
-/// The listener of `-monitor`, and its real address.
-fn bind_monitor(address: &ListenAddress) -> Result<(TcpListener, String), String> {
-    let bound = listen::bind(address, false).and_then(|listener| {
+/// A listener, and its real address. `what`: what the address is for.
+fn bind(
+    what: &str,
+    address: &ListenAddress,
+    reuse_port: bool,
+) -> Result<(TcpListener, String), String> {
+    let bound = listen::bind(address, reuse_port).and_then(|listener| {
         let port = listener.local_addr()?.port();
         Ok((listener, address.with_port(port)))
     });
     bound.map_err(|error| {
         let reason = describe(&error);
-        format!("cannot bind to -monitor address: {address}: {reason}")
+        format!("cannot bind to {what}: {address}: {reason}")
     })
 }
 
-fn start_monitor(listener: TcpListener, sources: Sources) -> Result<Arc<Monitor>, String> {
+fn start_monitor(
+    listener: TcpListener,
+    typed: &str,
+    sources: Sources,
+) -> Result<Arc<Monitor>, String> {
     let start = || {
-        let address = listener.local_addr()?.ip();
-        let monitor = Monitor::start(sources, address)?;
+        let address = listener.local_addr()?.ip().to_canonical();
+        let monitor = Monitor::start(sources, address, typed.to_owned())?;
         let handler: Arc<dyn Handler> = Arc::clone(&monitor) as Arc<_>;
         let _ = Server::start(listener, handler, monitor::LIMITS)?;
         Ok(monitor)

@@ -178,8 +178,9 @@ impl Acceptor {
             while accepting.thread != AcceptThread::Ended && !accepting.closed {
                 accepting = wait(&self.changed, accepting);
             }
+            let is_over = accepting.closed;
             drop(accepting);
-            if self.table.is_stopping() {
+            if is_over || self.table.is_stopping() {
                 return;
             }
             warn!("too few threads or descriptors: no connection is accepted for the time being");

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 /// Whether `host`, the value of `Host`, is a name of this machine's own, with any port: a page of
 /// another site cannot make a browser send that, whatever addresses its name has. `bound`: the
-/// address that is listened to.
-pub(super) fn is_local(host: &[u8], bound: IpAddr) -> bool {
+/// address that is listened to; `typed`: the host that `-monitor` names, which no other site has.
+pub(super) fn is_local(host: &[u8], bound: IpAddr, typed: &str) -> bool {
     let Ok(host) = std::str::from_utf8(host) else {
         return false;
     };
@@ -13,7 +13,9 @@ pub(super) fn is_local(host: &[u8], bound: IpAddr) -> bool {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    if name.eq_ignore_ascii_case("localhost") {
+    let plain = name.strip_suffix('.').unwrap_or(name);
+    let is_plain = |own: &str| plain.eq_ignore_ascii_case(own);
+    if !plain.is_empty() && (is_plain("localhost") || is_plain(typed)) {
         return true;
     }
     let inner = name
@@ -22,7 +24,7 @@ pub(super) fn is_local(host: &[u8], bound: IpAddr) -> bool {
     match inner.unwrap_or(name).parse::<IpAddr>() {
         Ok(address) if inner.is_some() == address.is_ipv6() => {
             let local = ["127.0.0.1", "::1"].map(str::parse);
-            address == bound || local.contains(&Ok(address))
+            address.to_canonical() == bound || local.contains(&Ok(address))
         }
         _ => false,
     }
@@ -44,8 +46,10 @@ mod tests {
             "[::1]",
             "[::1]:9000",
             "localhost:",
+            "localhost.:9000",
+            "VM.example:9000",
         ] {
-            assert!(is_local(host.as_bytes(), bound), "{host}");
+            assert!(is_local(host.as_bytes(), bound, "vm.example"), "{host}");
         }
         for host in [
             "",
@@ -59,8 +63,10 @@ mod tests {
             "localhost:80:80",
             "10.0.0.1:9000",
         ] {
-            assert!(!is_local(host.as_bytes(), bound), "{host}");
+            assert!(!is_local(host.as_bytes(), bound, "vm.example"), "{host}");
         }
-        assert!(!is_local(b"\xff", bound));
+        let mapped = b"[::ffff:127.0.0.7]:9000";
+        assert!(is_local(mapped, bound, ""));
+        assert!(!is_local(b"\xff", bound, ""));
     }
 }

@@ -65,19 +65,22 @@ pub struct Monitor {
     sources: Sources,
     /// The address that it listens on.
     address: IpAddr,
+    /// The host as the user has typed it.
+    host: String,
     stopping: AtomicBool,
     history: Mutex<History>,
 }
 
 impl Monitor {
-    /// For a listener on `address`. Starts a thread that keeps the last five minutes.
+    /// For a listener on `address`, which the user has typed as `host`. Starts a thread that keeps the last five minutes.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(sources: Sources, address: IpAddr) -> io::Result<Arc<Self>> {
+    pub fn start(sources: Sources, address: IpAddr, host: String) -> io::Result<Arc<Self>> {
         let monitor = Arc::new(Self {
             sources,
             address,
+            host,
             stopping: AtomicBool::new(false),
             history: Mutex::default(),
         });
@@ -105,7 +108,8 @@ impl Monitor {
                 ..Answer::text(405, "GET and HEAD only\n")
             };
         }
-        let is_meant = |host| !self.address.is_loopback() || is_local(host, self.address);
+        let is_meant =
+            |host| !self.address.is_loopback() || is_local(host, self.address, &self.host);
         if !request.host().is_none_or(is_meant) {
             return Answer::text(
                 421,

@@ -295,8 +295,23 @@ fn a_second_instance_listens_on_the_same_port_before_the_first_one_stops() {
         Backend::always(status(200).body("first").after(&gate)),
         Backend::always(status(200).body("second")),
     );
-    let mut old = Proxy::serial(&[&first]).flag("-reuse-port", "true").start();
+    let folder = tempfile::tempdir().unwrap();
+    let ready_file = folder.path().join("ready");
+    let mut old = Proxy::serial(&[&first])
+        .flag("-reuse-port", "true")
+        .flag("-monitor", ":0")
+        .flag("-ready-file", ready_file.to_str().unwrap())
+        .start();
     let address = old.address.to_string();
+    let lines = || std::fs::read_to_string(&ready_file).unwrap_or_default();
+    let ready = eventually("its addresses", lines, |lines| lines.lines().count() == 2);
+    let monitor = ready.lines().nth(1).unwrap();
+    let written = || {
+        std::fs::metadata(&ready_file)
+            .and_then(|file| file.modified())
+            .ok()
+    };
+    let of_the_old_one = written();
     // Both have to want it.
     let alone = Proxy::serial(&[&second])
         .flag("-address", &address)
@@ -312,7 +327,11 @@ fn a_second_instance_listens_on_the_same_port_before_the_first_one_stops() {
     let new = Proxy::serial(&[&second])
         .flag("-reuse-port", "true")
         .flag("-address", &address)
+        .flag("-monitor", monitor)
+        .flag("-ready-file", ready_file.to_str().unwrap())
         .start();
+    let is_newer = |at: &Option<std::time::SystemTime>| at.is_some() && *at != of_the_old_one;
+    eventually("the new one's file", written, is_newer);
     old.signal(Signal::TERM);
     // Once the old one has closed its listener, the new one gets them all.
     old.wait_for_log("stopping balancing-reverse-proxy on SIGTERM");
@@ -331,6 +350,8 @@ fn a_second_instance_listens_on_the_same_port_before_the_first_one_stops() {
     assert_eq!(client.response().body(), "first");
     assert!(old.wait_for_exit().success());
     assert_eq!(first.calls(), 1);
+    // It is the new one's file.
+    assert!(lines().starts_with(&address));
 }
 
 #[test]
