@@ -6,7 +6,6 @@
 use std::env;
 use std::error::Error;
 use std::fs;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::mem;
 use std::net::TcpListener;
@@ -42,6 +41,7 @@ use balancing_reverse_proxy::util::body::check_storage;
 use balancing_reverse_proxy::util::go_duration::GoDuration;
 use balancing_reverse_proxy::util::io_error::describe;
 use balancing_reverse_proxy::util::poll::poll_until;
+use balancing_reverse_proxy::util::random;
 use balancing_reverse_proxy::util::ready_file::ReadyFile;
 use balancing_reverse_proxy::util::thread_pool::ThreadPool;
 use crossbeam_channel::{Receiver, Sender, after, at, bounded, never, select};
@@ -141,7 +141,7 @@ fn run(
         // Left by a run that was killed. It must not be taken for this one's.
         let _ = fs::remove_file(path);
     }
-    let bind_monitor = |address| bind("-monitor address", address, config.reuse_port);
+    let bind_monitor = |address| listen::open("-monitor address", address, config.reuse_port);
     let monitor = config.monitor.as_ref().map(bind_monitor).transpose()?;
     let (listener, address, queue) = listener(&config.address, config.reuse_port, socket)?;
     let server = Server::start(listener, Arc::new(proxy), limits)
@@ -206,24 +206,8 @@ fn listener(
         info!("using the socket of LISTEN_FDS in place of -address: \"{shown}\"");
         return Ok((listen::adopt(listener)?, shown, Queue::Leave));
     }
-    let (listener, shown) = bind("address", address, reuse_port)?;
+    let (listener, shown) = listen::open("address", address, reuse_port)?;
     Ok((listener, shown, Queue::Serve))
-}
-
-/// A listener, and its real address. `what`: what the address is for.
-fn bind(
-    what: &str,
-    address: &ListenAddress,
-    reuse_port: bool,
-) -> Result<(TcpListener, String), String> {
-    let bound = listen::bind(address, reuse_port).and_then(|listener| {
-        let port = listener.local_addr()?.port();
-        Ok((listener, address.with_port(port)))
-    });
-    bound.map_err(|error| {
-        let reason = describe(&error);
-        format!("cannot bind to {what}: {address}: {reason}")
-    })
 }
 
 fn start_monitor(
@@ -300,12 +284,10 @@ fn announce(stop: &Stop, logging: &Logging, log: &LogDestination) {
     }
 }
 
-/// What is changed in heads. The id in `Via` is this process's own, from the keys that the system
-/// has given std's hash maps.
+/// What is changed in heads. The id in `Via` is this process's own.
 fn forward_rules(config: &Config) -> ForwardRules {
-    let id = RandomState::new().hash_one(process::id());
     ForwardRules {
-        via: (!config.no_via).then(|| ViaEntry::new(id)),
+        via: (!config.no_via).then(|| ViaEntry::new(random::number())),
         ..config.rules.clone()
     }
 }

@@ -3,7 +3,6 @@
 //! Always: at most one winner; nothing starts after it; it is handed out once. Hedges start on
 //! the thread of the attempt that takes too long, so this is shared.
 
-use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use super::rounds::Rounds;
 use super::run::{Run, log_failure};
 use super::trail::{LOOP_DETECTED, Lost, Trail};
 use crate::upstream::failure::{Failure, Timeout};
+use crate::util::random;
 
 /// What the dispatching thread does next.
 pub(super) enum Next {
@@ -72,9 +72,8 @@ impl Progress {
         if self.won || self.rounds.is_last() || self.queue.is_closed() {
             return None;
         }
-        // The keys are the system's random numbers.
-        let random = RandomState::new().hash_one(());
-        let end = Instant::now().checked_add(self.rounds.next_pause(random)?)?;
+        let pause = self.rounds.next_pause(random::number())?;
+        let end = Instant::now().checked_add(pause)?;
         (end < run.deadline && !run.cancellation.is_cancelled()).then_some(end)
     }
 

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::http::endpoint_url::{check_host_name, masked};
+use crate::util::io_error::describe;
 
 /// How many connections may wait to be accepted. The kernel has a limit of its own
 /// (`net.core.somaxconn`, usually this) and takes the smaller one.
@@ -205,6 +206,26 @@ fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// A listener, and its real address as [`ListenAddress::with_port`] shows it. `what`: what the
+/// address is for.
+///
+/// # Errors
+/// [`bind`] fails: in words for the user.
+pub fn open(
+    what: &str,
+    address: &ListenAddress,
+    reuse_port: bool,
+) -> Result<(TcpListener, String), String> {
+    let bound = bind(address, reuse_port).and_then(|listener| {
+        let port = listener.local_addr()?.port();
+        Ok((listener, address.with_port(port)))
+    });
+    bound.map_err(|error| {
+        let reason = describe(&error);
+        format!("cannot bind to {what}: {address}: {reason}")
+    })
 }
 
 /// Sets what the sockets that are accepted are to inherit.

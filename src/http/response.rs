@@ -173,8 +173,9 @@ fn time_left(value: &[u8], now: SystemTime) -> Option<Duration> {
     Some(Duration::from_secs(whole_seconds(left)))
 }
 
-/// Rounded up.
-pub(super) fn whole_seconds(span: Duration) -> u64 {
+/// A span in whole seconds, rounded up, as `Retry-After` has it.
+#[must_use]
+pub fn whole_seconds(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 

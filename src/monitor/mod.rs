@@ -22,7 +22,6 @@ mod snapshot;
 mod text;
 mod view;
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +38,7 @@ use crate::downstream::{ClientRequest, Handler, Responder};
 use crate::http::local_reply::{PLAIN_TEXT, Reply};
 use crate::http::request::RequestHead;
 use crate::util::lock::lock;
+use crate::util::random;
 
 /// What the monitor's own clients may take: scrapers, probes, a few browsers.
 pub const LIMITS: Limits = Limits {
@@ -72,7 +72,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// For a listener on `address`, which the user has typed as `host`. Starts a thread that keeps the last five minutes.
+    /// For a listener on `address`, which the user has typed as `host`. Starts a thread that keeps
+    /// the last five minutes.
     ///
     /// # Errors
     /// There is no thread to be had.
@@ -223,9 +224,7 @@ fn has(query: &[u8], word: &[u8]) -> bool {
     parts.any(|part| part == word)
 }
 
-/// A word that no page can know before: 128 bits from the keys that the system has given std's hash
-/// maps.
+/// A word that no page can know before.
 fn nonce() -> String {
-    let random = || RandomState::new().hash_one(0);
-    format!("{:016x}{:016x}", random(), random())
+    format!("{:016x}{:016x}", random::number(), random::number())
 }

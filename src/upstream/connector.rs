@@ -11,7 +11,6 @@
 //! be taken for the next one, and an orderly end, after which a request that must not be
 //! repeated would be lost.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -32,6 +31,7 @@ use super::transport::{Lease, Pool, Private};
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
 use crate::util::io_error::describe;
+use crate::util::random;
 
 /// Finds or makes a connection to one endpoint.
 #[derive(Debug)]
@@ -141,9 +141,8 @@ impl EndpointConnector {
 
 /// Up to a tenth less, so that connections that were dialled together are not renewed together.
 fn jittered(span: Duration) -> Duration {
-    // The keys of each one differ.
-    let random = RandomState::new().hash_one(());
-    span.saturating_sub(span / 1000 * u32::try_from(random % 100).unwrap_or_default())
+    let percent = random::number() % 100;
+    span.saturating_sub(span / 1000 * u32::try_from(percent).unwrap_or_default())
 }
 
 /// RFC 8305 section 5: "Connection Attempt Delay".

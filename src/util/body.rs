@@ -5,7 +5,6 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::sync::Arc;
 use log::warn;
 
 use super::io_error::describe;
+use super::random;
 
 /// A body up to this size, in bytes, is kept in memory.
 const IN_MEMORY: usize = 1024 * 1024;
@@ -78,9 +78,8 @@ pub fn check_storage() {
 /// A new file in the folder for temporary files, without a name: it goes with its last user.
 fn unnamed_file() -> io::Result<File> {
     loop {
-        // The keys of each one differ.
-        let random = RandomState::new().hash_one(());
-        let path = env::temp_dir().join(format!("request-body.{random:016x}"));
+        let number = random::number();
+        let path = env::temp_dir().join(format!("request-body.{number:016x}"));
         // Not through a link, nor a file that is there.
         let mut options = File::options();
         let options = options.read(true).write(true).create_new(true).mode(0o600);

@@ -7,5 +7,6 @@ pub mod go_duration;
 pub mod io_error;
 pub mod lock;
 pub mod poll;
+pub mod random;
 pub mod ready_file;
 pub mod thread_pool;

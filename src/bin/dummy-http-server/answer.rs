@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use balancing_reverse_proxy::http::local_reply::PLAIN_TEXT;
 use balancing_reverse_proxy::http::request::Persistence;
+use balancing_reverse_proxy::http::response::whole_seconds;
 
 /// Repeated content is written in pieces of about this size, in bytes.
 const PIECE: usize = 64 << 10;
@@ -94,8 +95,7 @@ impl Answer<'_> {
             );
         }
         if let (429 | 503, Some(later)) = (code, self.try_later) {
-            let seconds = later.as_secs() + u64::from(later.subsec_nanos() > 0);
-            let _ = write!(head, "Retry-After: {seconds}\r\n");
+            let _ = write!(head, "Retry-After: {}\r\n", whole_seconds(later));
         }
         let _ = write!(head, "{}\r\n", self.persistence.header_line());
         head

@@ -13,7 +13,6 @@ mod plan;
 
 use std::borrow::Cow;
 use std::error::Error;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,6 +31,7 @@ use balancing_reverse_proxy::logging::{LogConfig, LogDestination, Logging, Targe
 use balancing_reverse_proxy::util::body::check_storage;
 use balancing_reverse_proxy::util::go_duration::GoDuration;
 use balancing_reverse_proxy::util::io_error::describe;
+use balancing_reverse_proxy::util::random;
 use crossbeam_channel::{Receiver, after, never, select, unbounded};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -65,10 +65,7 @@ fn main() -> ExitCode {
         destination: LogDestination::Stderr,
         date: true,
         time: true,
-        microseconds: false,
-        utc: false,
-        json: false,
-        without_served: false,
+        ..LogConfig::default()
     }) {
         Ok(logging) => logging,
         Err(error) => {
@@ -93,12 +90,10 @@ fn main() -> ExitCode {
 /// Serves until it is time to stop; the process ends with the threads that still answer.
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let address = &options.address;
-    let listener = listen::bind(address, false)
-        .map_err(|error| format!("cannot bind to address: {address}: {}", describe(&error)))?;
+    let (listener, shown) = listen::open("address", address, false)?;
     let signals =
         signals().map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
-    let shown = address.with_port(listener.local_addr()?.port());
-    let seed = options.chance_seed.unwrap_or_else(random);
+    let seed = options.chance_seed.unwrap_or_else(random::number);
     let is_worth_a_repetition = options.has_faults();
     let stop_after = options.stop_after;
     let dummy = Arc::new(Dummy {
@@ -232,10 +227,4 @@ fn remark(plan: Plan) -> String {
         (None, 200 | 500) => String::new(),
         (None, code) => format!(" ({code})"),
     }
-}
-
-/// A number that nothing else follows from: the hasher of each new `RandomState` has keys of its
-/// own.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
