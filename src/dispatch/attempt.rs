@@ -67,12 +67,7 @@ impl Performed {
 /// An attempt that has ended.
 pub(super) struct Ended {
     pub(super) attempt: Attempt,
-    pub(super) answer: Option<Response>,
-    pub(super) failure: Option<Failure>,
-    pub(super) retry_after: Duration,
-    pub(super) sent: bool,
-    /// Of the answer, usable or not, if its head came.
-    pub(super) status: Option<u16>,
+    pub(super) performed: Performed,
     /// How long it has taken.
     pub(super) after: Duration,
 }
@@ -87,42 +82,38 @@ impl Ended {
             (None, Some(Failure::Cancelled)) => AttemptOutcome::Cancelled,
             (None, _) => AttemptOutcome::NoHead,
         });
-        if let Some(failure) = &performed.failure {
-            count_failure(&attempt.endpoint, failure);
+        // A cancel is not the endpoint's failure.
+        if let Some(failure) = &performed.failure
+            && *failure != Failure::Cancelled
+        {
+            counters.failure(failure.error_type());
         }
         Self {
             after: attempt.mark.started.elapsed(),
             attempt,
-            answer: performed.answer,
-            failure: performed.failure,
-            retry_after: performed.retry_after,
-            sent: performed.sent,
-            status: performed.head.map(|(status, _)| status),
+            performed,
         }
     }
 
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.performed.failure.as_ref()
+    }
+
     pub(super) fn is_usable(&self) -> bool {
-        self.answer.is_some() && self.failure.is_none()
+        self.performed.answer.is_some() && self.failure().is_none()
     }
 
     pub(super) fn take_answer(&mut self) -> Option<Response> {
-        self.answer.take()
+        self.performed.answer.take()
     }
 
     /// The answer, if it is not usable and not wanted for `-on-exhausted best` either.
     pub(super) fn unwanted(&mut self, policy: &Policy) -> Option<Response> {
-        if self.failure.is_some() && !policy.keeps_best() {
-            self.answer.take()
+        if self.failure().is_some() && !policy.keeps_best() {
+            self.take_answer()
         } else {
             None
         }
-    }
-}
-
-/// Counts why an attempt gave no usable answer. A cancel is not the endpoint's failure.
-fn count_failure(endpoint: &Endpoint, failure: &Failure) {
-    if *failure != Failure::Cancelled {
-        endpoint.counters.failure(failure.error_type());
     }
 }
 

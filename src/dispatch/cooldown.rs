@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::carried::carried;
 use super::policy::CooldownConfig;
 use crate::util::go_duration::GoDuration;
 use crate::util::lock::lock;
@@ -77,13 +78,9 @@ impl Cooldown {
     /// What requests of the list before report is known here, too.
     #[must_use]
     pub fn renewed(&self, before: &[Option<usize>]) -> Self {
-        let known = |place: &Option<usize>| self.endpoints.get((*place)?).map(Arc::clone);
         Self {
             rule: self.rule,
-            endpoints: before
-                .iter()
-                .map(|place| known(place).unwrap_or_default())
-                .collect(),
+            endpoints: carried(&self.endpoints, before),
         }
     }
 

@@ -17,6 +17,7 @@
 
 mod attempt;
 pub mod budget;
+mod carried;
 pub mod cooldown;
 mod dispatcher;
 mod driver;

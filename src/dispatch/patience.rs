@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::carried::carried;
+
 /// An endpoint of which no attempt has ended for so long may hang.
 const SILENCE: Duration = Duration::from_millis(50);
 
@@ -67,13 +69,9 @@ impl Patience {
 
     /// For a list in which the endpoints had these places before; of one without nothing is known.
     pub(super) fn renewed(&self, before: &[Option<usize>]) -> Self {
-        let known = |place: &Option<usize>| self.endpoints.get((*place)?).map(Arc::clone);
         Self {
             begun: self.begun,
-            endpoints: before
-                .iter()
-                .map(|place| known(place).unwrap_or_default())
-                .collect(),
+            endpoints: carried(&self.endpoints, before),
         }
     }
 
@@ -236,7 +234,7 @@ mod tests {
         assert_eq!(prompt, [false, true, true]);
         // What an earlier request reports later is known, too.
         patience.ended(0, Some(MILLI * 500));
-        assert!(!renewed.is_prompt(2, begun) || renewed.is_prompt(0, begun));
+        assert_eq!([0, 2].map(|n| renewed.is_prompt(n, begun)), [true, true]);
     }
 
     #[test]

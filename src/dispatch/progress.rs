@@ -142,46 +142,44 @@ impl Progress {
         }
         let mark = ended.attempt.mark;
         self.under_way.retain(|other| *other != mark);
-        if let Some(failure) = &ended.failure {
-            log_failure(
-                &run.request,
-                &ended.attempt.endpoint,
-                failure,
-                ended.retry_after,
-            );
+        if let Some(failure) = ended.failure() {
+            let retry_after = ended.performed.retry_after;
+            log_failure(&run.request, &ended.attempt.endpoint, failure, retry_after);
         }
         run.report(&mut ended);
-        let answer = ended.answer.map(|answer| Winner {
-            usable: ended.failure.is_none(),
-            is_last_choice: !ended.retry_after.is_zero()
-                || ended.failure == Some(Failure::UnusableBody)
+        let Ended {
+            attempt,
+            performed,
+            after,
+        } = ended;
+        let answer = performed.answer.map(|answer| Winner {
+            usable: performed.failure.is_none(),
+            is_last_choice: !performed.retry_after.is_zero()
+                || performed.failure == Some(Failure::UnusableBody)
                 || run.policy().not_terminal.contains(answer.head.status),
-            retry_after: ended.retry_after,
-            endpoint: ended.attempt.endpoint,
+            retry_after: performed.retry_after,
+            endpoint: attempt.endpoint,
             answer,
             hedged: mark.hedged,
         });
-        let Some(failure) = ended.failure else {
+        let Some(failure) = performed.failure else {
             for loser in mem::take(&mut self.under_way) {
                 self.trail.add(Lost {
-                    mark: loser,
-                    failure: Failure::Cancelled,
-                    status: None,
-                    retry_after: Duration::ZERO,
                     after: loser.started.elapsed(),
                     sent: true,
+                    ..Lost::unanswered(loser, Failure::Cancelled)
                 });
             }
             if let Some(winner) = &answer {
                 let status = winner.answer.head.status;
-                self.trail.won(mark, status, ended.after);
+                self.trail.won(mark, status, after);
             }
             self.won = true;
             self.winner = answer;
             self.count_win(run);
             return;
         };
-        if failure == Failure::Cancelled || (run.once && ended.sent) {
+        if failure == Failure::Cancelled || (run.once && performed.sent) {
             self.queue.close();
         }
         if failure == Failure::Status(LOOP_DETECTED) {
@@ -191,10 +189,10 @@ impl Progress {
         self.trail.add(Lost {
             mark,
             failure,
-            status: ended.status,
-            retry_after: ended.retry_after,
-            after: ended.after,
-            sent: ended.sent,
+            status: performed.head.map(|(status, _)| status),
+            retry_after: performed.retry_after,
+            after,
+            sent: performed.sent,
         });
         if let Some(answer) = answer
             && self
@@ -249,14 +247,7 @@ impl Progress {
             let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
             log_failure(&run.request, &attempt.endpoint, &timeout, Duration::ZERO);
             // It tells that the time is over. The endpoint was not asked, so it has not failed.
-            self.trail.add(Lost {
-                mark: attempt.mark,
-                failure: timeout,
-                status: None,
-                retry_after: Duration::ZERO,
-                after: Duration::ZERO,
-                sent: false,
-            });
+            self.trail.add(Lost::unanswered(attempt.mark, timeout));
             self.queue.close();
             return false;
         }

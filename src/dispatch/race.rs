@@ -344,7 +344,7 @@ impl Race {
     fn note_patience(&self, ended: &Ended) {
         let patience = &self.run.list.patience;
         let endpoint = ended.attempt.mark.endpoint;
-        if ended.failure != Some(Failure::Cancelled) {
+        if ended.failure() != Some(&Failure::Cancelled) {
             patience.ended(endpoint, ended.is_usable().then_some(ended.after));
         } else if !self.run.cancellation.is_cancelled() {
             patience.cancelled(endpoint, ended.after);

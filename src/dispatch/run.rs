@@ -237,7 +237,7 @@ impl Run {
             return;
         };
         let endpoint = &ended.attempt.endpoint;
-        match &ended.failure {
+        match ended.failure() {
             // A trial that a hedge had to overtake has not brought the endpoint back.
             Some(Failure::Cancelled)
                 if !self.cancellation.is_cancelled()
@@ -248,7 +248,8 @@ impl Run {
             Some(Failure::Cancelled | Failure::Internal(_)) => drop(claim),
             Some(failure) if has_had_no_time(failure, ended.after) => drop(claim),
             Some(_) => {
-                if let Some(passed_over) = claim.failed(Instant::now(), ended.retry_after) {
+                if let Some(passed_over) = claim.failed(Instant::now(), ended.performed.retry_after)
+                {
                     endpoint.counters.ejections.add();
                     self.dispatcher.note_change();
                     info!(

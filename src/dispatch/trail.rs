@@ -194,6 +194,18 @@ impl Won {
 }
 
 impl Lost {
+    /// One without an answer, that has sent nothing and taken no time.
+    pub(super) fn unanswered(mark: Mark, failure: Failure) -> Self {
+        Self {
+            mark,
+            failure,
+            status: None,
+            retry_after: Duration::ZERO,
+            after: Duration::ZERO,
+            sent: false,
+        }
+    }
+
     fn report(&self) -> (Instant, AttemptReport<'_>) {
         let failure = &self.failure;
         let is_cancelled = *failure == Failure::Cancelled;
@@ -295,16 +307,14 @@ mod tests {
             let connecting = matches!(failure, Failure::Timeout(Timeout::Connect(_)));
             let after = Duration::from_micros(4_321);
             trail.add(Lost {
-                mark,
-                failure: failure.clone(),
                 status: match failure {
                     Failure::Status(status) => Some(*status),
                     Failure::UnusableBody => Some(200),
                     _ => None,
                 },
-                retry_after: Duration::ZERO,
                 after,
                 sent: !connecting,
+                ..Lost::unanswered(mark, failure.clone())
             });
         }
         trail

@@ -116,9 +116,10 @@ const LIBRARIES: [(&str, &[&str]); 10] = [
 ];
 
 /// Folders and files that do no input or output and look at no clock.
-const PURE: [&str; 20] = [
+const PURE: [&str; 21] = [
     "http",
     "dispatch/budget",
+    "dispatch/carried",
     "dispatch/cooldown",
     "dispatch/latency",
     "dispatch/order",
