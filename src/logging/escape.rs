@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use crate::util::text::is_unfit;
+
 /// Bytes that a client has sent, as text: what is not UTF-8 is escaped as in `\xff`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Escaped<'a>(pub(super) &'a [u8]);
@@ -32,11 +34,6 @@ pub(super) fn write_line(line: &mut String, message: impl Display) {
     while let Some(unfit) = line.chars().find(|c| is_unfit(*c)) {
         *line = line.replace(unfit, &unfit.escape_default().to_string());
     }
-}
-
-/// Characters that move the cursor, end a line or turn the direction of writing.
-pub(super) fn is_unfit(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

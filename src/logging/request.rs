@@ -11,7 +11,8 @@ use log::kv::Value;
 use log::{Level, Record};
 
 use super::escape::Escaped;
-use super::json::{MEMBERS, Message, OrNull, Seconds, Text};
+use super::json::{MEMBERS, Message, OrNull, Seconds};
+use crate::util::text::JsonString;
 
 /// The target of records about requests that were served (`-log-requests`).
 pub(super) const SERVED: &str = concat!(module_path!(), "::served");
@@ -164,7 +165,7 @@ impl Display for AttemptReport<'_> {
             f,
             "{{\"endpoint\":{},\"outcome\":{},\"duration_s\":{},\"hedged\":{},\"status\":{}",
             self.endpoint,
-            Text(self.outcome),
+            JsonString(self.outcome),
             Seconds(self.duration),
             self.hedged,
             OrNull(self.status),
@@ -176,7 +177,7 @@ impl Display for AttemptReport<'_> {
 }
 
 fn reason_member(f: &mut fmt::Formatter<'_>, reason: &dyn Display) -> fmt::Result {
-    write!(f, ",\"reason\":{}", Text(reason))
+    write!(f, ",\"reason\":{}", JsonString(reason))
 }
 
 /// What names a request, as members of a JSON object.
@@ -185,8 +186,8 @@ struct Members<'a>(&'a RequestName<'a>);
 impl Display for Members<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RequestName { method, target, .. } = *self.0;
-        let method = (!method.is_empty()).then_some(Text(Method(method)));
-        let target = (!target.is_empty()).then_some(Text(Target(target)));
+        let method = (!method.is_empty()).then_some(JsonString(Method(method)));
+        let target = (!target.is_empty()).then_some(JsonString(Target(target)));
         write!(
             f,
             ",\"client\":\"{}\",\"method\":{},\"target\":{}",

@@ -5,13 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use super::history::{INTERVAL, Outcomes};
 use super::snapshot::{EndpointSnapshot, Snapshot};
+use super::view::View;
 use crate::metrics::Distribution;
+use crate::util::text::JsonString;
 
 /// The type of the document.
 pub(super) const CONTENT_TYPE: &str = "application/json";
 
 /// The document. `shown`: what the page shows where, if it is the page that asks.
-pub(super) fn document(snapshot: &Snapshot, shown: Option<&[(String, String)]>) -> String {
+pub(super) fn document(snapshot: &Snapshot, shown: Option<&View>) -> String {
     let mut json = Json::default();
     json.object(None, |json| {
         status(json, snapshot);
@@ -123,15 +125,11 @@ struct Json {
 impl Json {
     /// A value that is written as it is: a number or `null`.
     fn value(&mut self, value: impl Display) {
-        self.begin(None);
-        let _ = write!(self.text, "{value}");
-        self.follows = true;
+        self.write(None, value);
     }
 
     fn number(&mut self, name: &str, value: impl Display) {
-        self.begin(Some(name));
-        let _ = write!(self.text, "{value}");
-        self.follows = true;
+        self.write(Some(name), value);
     }
 
     fn optional(&mut self, name: &str, value: Option<impl Display>) {
@@ -146,9 +144,7 @@ impl Json {
     }
 
     fn text(&mut self, name: &str, value: &str) {
-        self.begin(Some(name));
-        self.string(value);
-        self.follows = true;
+        self.write(Some(name), JsonString(value));
     }
 
     fn counts(&mut self, name: &str, counts: &[(&str, u64)]) {
@@ -175,48 +171,34 @@ impl Json {
     }
 
     fn object(&mut self, name: Option<&str>, members: impl FnOnce(&mut Self)) {
-        self.begin(name);
-        self.text.push('{');
+        self.write(name, "{");
         self.follows = false;
         members(self);
-        self.text.push('}');
-        self.follows = true;
+        self.end('}');
     }
 
     fn array<T>(&mut self, name: &str, values: &[T], mut value: impl FnMut(&mut Self, &T)) {
-        self.begin(Some(name));
-        self.text.push('[');
+        self.write(Some(name), "[");
         self.follows = false;
         for one in values {
             value(self, one);
         }
-        self.text.push(']');
+        self.end(']');
+    }
+
+    /// What stands behind a comma or at the beginning, with its name.
+    fn write(&mut self, name: Option<&str>, value: impl Display) {
+        let comma = if self.follows { "," } else { "" };
+        let _ = match name {
+            Some(name) => write!(self.text, "{comma}{}:{value}", JsonString(name)),
+            None => write!(self.text, "{comma}{value}"),
+        };
         self.follows = true;
     }
 
-    fn begin(&mut self, name: Option<&str>) {
-        if self.follows {
-            self.text.push(',');
-        }
-        if let Some(name) = name {
-            self.string(name);
-            self.text.push(':');
-        }
-    }
-
-    /// RFC 8259 7.
-    fn string(&mut self, text: &str) {
-        self.text.push('"');
-        for character in text.chars() {
-            match character {
-                '"' | '\\' => self.text.extend(['\\', character]),
-                '\0'..' ' => {
-                    let _ = write!(self.text, "\\u{:04x}", u32::from(character));
-                }
-                _ => self.text.push(character),
-            }
-        }
-        self.text.push('"');
+    fn end(&mut self, bracket: char) {
+        self.text.push(bracket);
+        self.follows = true;
     }
 }
 

@@ -149,7 +149,7 @@ impl Monitor {
         let shown = has(query, b"page").then(|| view::view(&snapshot));
         Answer {
             content_type: json::CONTENT_TYPE,
-            ..Answer::text(200, json::document(&snapshot, shown.as_deref()))
+            ..Answer::text(200, json::document(&snapshot, shown.as_ref()))
         }
     }
 

@@ -29,8 +29,8 @@ pub(super) fn page(snapshot: &Snapshot, view: &View, nonce: &str) -> String {
     for endpoint in &snapshot.endpoints {
         let number = endpoint.number;
         template.push_str(&row.replace('#', &format!("e{number}-")));
-        values.push((format!("e{number}-number"), number.to_string()));
-        values.push((format!("e{number}-upstream"), endpoint.upstream.clone()));
+        values.insert(format!("e{number}-number"), number.to_string());
+        values.insert(format!("e{number}-upstream"), endpoint.upstream.clone());
     }
     template.push_str(end);
     let upstreams: Vec<_> = snapshot.endpoints.iter().map(|e| &*e.upstream).collect();
@@ -39,7 +39,7 @@ pub(super) fn page(snapshot: &Snapshot, view: &View, nonce: &str) -> String {
         ("version", env!("CARGO_PKG_VERSION")),
         ("upstreams", &upstreams.join(",")),
     ] {
-        values.push((name.to_owned(), value.to_owned()));
+        values.insert(name.to_owned(), value.to_owned());
     }
     fill(&template, &values)
 }
@@ -66,8 +66,7 @@ fn fill(template: &str, values: &View) -> String {
             rest = behind;
             continue;
         };
-        let value = values.iter().find(|(known, _)| known == name);
-        let value = escaped(value.map_or("", |(_, value)| value));
+        let value = escaped(values.get(name).map_or("", String::as_str));
         if is_element {
             page.extend(["<span id=\"", name, "\">", &value, "</span>"]);
         } else {
@@ -106,10 +105,10 @@ mod tests {
 
     #[test]
     fn values_are_filled_in_and_escaped() {
-        let values = vec![
+        let values = View::from([
             ("a".to_owned(), "<script>\"'&".to_owned()),
             ("b".to_owned(), "1".to_owned()),
-        ];
+        ]);
         assert_eq!(
             fill("{ [x] {{a}} [[b]]{{none}}{{b", &values),
             "{ [x] &lt;script&gt;&quot;&#39;&amp; <span id=\"b\">1</span>{{b"

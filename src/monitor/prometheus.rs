@@ -71,7 +71,7 @@ fn requests(page: &mut Page, snapshot: &Snapshot) {
     page.counter(
         "brp_requests_exhausted_total",
         "Requests for which no endpoint had a usable answer.",
-        snapshot.exhausted,
+        snapshot.outcomes.exhausted,
     );
     page.counter(
         "brp_clients_gone_total",

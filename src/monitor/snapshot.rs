@@ -40,7 +40,6 @@ pub(super) struct Snapshot {
     pub(super) outcomes: Outcomes,
     /// What has come of requests in each interval of the last five minutes.
     pub(super) past: Vec<Outcomes>,
-    pub(super) exhausted: u64,
     pub(super) clients_gone: u64,
     /// Reason, how many.
     pub(super) refused: Vec<(&'static str, u64)>,
@@ -124,7 +123,6 @@ impl Sources {
             duration,
             outcomes: Outcomes::read(metrics),
             past: history.outcomes(),
-            exhausted: metrics.exhausted.get(),
             clients_gone: metrics.clients_gone.get(),
             refused: metrics.refused().collect(),
             retries: metrics.retries.get(),

@@ -7,10 +7,7 @@ use super::view::View;
 
 /// The page.
 pub(super) fn page(snapshot: &Snapshot, view: &View) -> String {
-    let get = |name: &str| {
-        let value = view.iter().find(|(known, _)| known == name);
-        value.map_or("", |(_, value)| value)
-    };
+    let get = |name: &str| view.get(name).map_or("", String::as_str);
     let mut page = format!(
         "balancing-reverse-proxy {}, {}, up {}\n\n",
         env!("CARGO_PKG_VERSION"),

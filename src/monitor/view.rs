@@ -3,6 +3,7 @@
 //! The page is filled from it where it is made, and the page's script from the same values a second
 //! later; the text for terminals is made of it, too. So there is one way to write each number.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -10,13 +11,15 @@ use super::history::{INTERVAL, Outcomes, READINGS};
 use super::plot;
 use super::snapshot::{EndpointSnapshot, Snapshot};
 
-/// Values, with the names of their places.
-pub(super) type View = Vec<(String, String)>;
+/// Values by the names of their places.
+pub(super) type View = BTreeMap<String, String>;
 
 /// Everything that changes.
 pub(super) fn view(snapshot: &Snapshot) -> View {
-    let mut view: View = Vec::new();
-    let mut put = |name: &str, value: String| view.push((name.to_owned(), value));
+    let mut view = View::new();
+    let mut put = |name: &str, value: String| {
+        view.insert(name.to_owned(), value);
+    };
     let (serving, stopping) = if snapshot.is_stopping {
         ("", "stopping")
     } else {
@@ -73,8 +76,8 @@ pub(super) fn view(snapshot: &Snapshot) -> View {
 fn outcome_plot(past: &[Outcomes], view: &mut View) {
     let most = past.iter().map(|outcomes| outcomes.all()).max();
     let end = plot::axis_end(per_second(most.unwrap_or_default()));
-    view.push(("rate-end".to_owned(), format!("{} /s", rate(end))));
-    view.push(("rate-half".to_owned(), format!("{} /s", rate(end / 2.0))));
+    view.insert("rate-end".to_owned(), format!("{} /s", rate(end)));
+    view.insert("rate-half".to_owned(), format!("{} /s", rate(end / 2.0)));
     for (name, up_to) in [
         ("refused-area", Outcomes::all as fn(Outcomes) -> u64),
         ("gone-area", |of| of.served + of.exhausted + of.gone),
@@ -82,13 +85,13 @@ fn outcome_plot(past: &[Outcomes], view: &mut View) {
         ("served-area", |of| of.served),
     ] {
         let values: Vec<_> = past.iter().map(|of| per_second(up_to(*of))).collect();
-        view.push((name.to_owned(), plot::area(&values, READINGS, end)));
+        view.insert(name.to_owned(), plot::area(&values, READINGS, end));
     }
 }
 
 fn endpoint(endpoint: &EndpointSnapshot, wins: u64, view: &mut View) {
     let mut put = |name: &str, value: String| {
-        view.push((format!("e{}-{name}", endpoint.number), value));
+        view.insert(format!("e{}-{name}", endpoint.number), value);
     };
     let (asked, over) = match endpoint.passed_over {
         None => ("asked".to_owned(), String::new()),

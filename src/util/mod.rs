@@ -9,4 +9,5 @@ pub mod lock;
 pub mod poll;
 pub mod random;
 pub mod ready_file;
+pub mod text;
 pub mod thread_pool;
