@@ -34,7 +34,7 @@ use balancing_reverse_proxy::metrics::Metrics;
 use balancing_reverse_proxy::monitor::{self, Monitor, Sources};
 use balancing_reverse_proxy::proxy::handler::Proxy;
 use balancing_reverse_proxy::reload::{self, Reload};
-use balancing_reverse_proxy::systemd::{Environment, HandedOver, Notifier, Reloading};
+use balancing_reverse_proxy::systemd::{Environment, HandedOver, Notifier, Reloading, Status};
 use balancing_reverse_proxy::upstream::endpoint::{ConnectionMonitor, MAX_IDLE, Settings};
 use balancing_reverse_proxy::upstream::tls;
 use balancing_reverse_proxy::util::body::check_storage;
@@ -254,8 +254,8 @@ fn wait(
             }
             recv(time_is_up) -> _ => return Stop::After(stop_after.unwrap_or_default()),
             recv(idle_monitor.began()) -> _ => expiry = after(idle_monitor.max_idle()),
-            recv(status.changed) -> _ => status.update(),
-            recv(status.changes_at) -> _ => status.update(),
+            recv(status.changed()) -> _ => status.update(),
+            recv(status.changes_at()) -> _ => status.update(),
             recv(expiry) -> _ => {
                 expiry = idle_monitor.close_expired(Instant::now()).map_or_else(never, at);
             }
@@ -337,54 +337,6 @@ fn fitting_limits(config: &Config) -> Result<Limits, String> {
 fn descriptors_of_monitor(config: &Config) -> usize {
     let monitored = config.monitor.as_ref();
     monitored.map_or(0, |_| descriptors::of_server(&monitor::LIMITS))
-}
-
-/// What systemd is shown of the endpoints.
-struct Status {
-    notifier: Notifier,
-    dispatcher: Arc<Dispatcher>,
-    /// An endpoint has begun or ceased to be passed over.
-    changed: Receiver<()>,
-    /// An endpoint ceases to be passed over by itself.
-    changes_at: Receiver<Instant>,
-    shown: String,
-}
-
-impl Status {
-    /// Reports that connections are accepted.
-    fn ready(notifier: Notifier, dispatcher: Arc<Dispatcher>) -> Self {
-        let mut status = Self {
-            changed: if notifier.is_active() {
-                dispatcher.changed().clone()
-            } else {
-                never()
-            },
-            changes_at: never(),
-            shown: String::new(),
-            notifier,
-            dispatcher,
-        };
-        status.update();
-        status.notifier.ready();
-        status
-    }
-
-    fn update(&mut self) {
-        if !self.notifier.is_active() {
-            return;
-        }
-        let list = self.dispatcher.list();
-        let states: Vec<_> = list.states(Instant::now()).collect();
-        let passed_over = states.iter().filter_map(|state| state.passed_over);
-        let serving = states.len() - passed_over.clone().count();
-        let next = passed_over.filter(|left| !left.is_zero()).min();
-        self.changes_at = next.map_or_else(never, after);
-        let shown = format!("serving, {serving} of {} endpoints", states.len());
-        if shown != self.shown {
-            self.notifier.status(&shown);
-            self.shown = shown;
-        }
-    }
 }
 
 /// SIGTERM and SIGINT come out of the channel; the second one ends the process at once.

@@ -16,7 +16,7 @@ use super::limits::StallTimer;
 use super::table::{Table, Work};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Persistence, Rejection};
-use crate::logging::{NO_ATTEMPTS, RequestName, RequestReport};
+use crate::logging::{RequestName, RequestReport};
 use crate::util::go_duration::GoDuration;
 
 /// The way of the answer to the client.
@@ -163,15 +163,10 @@ pub fn refusal(rejection: &Rejection, client: SocketAddr, received_at: Instant) 
         target: line.map_or(b"", |line| &line.target),
         client,
     };
+    let (status, bytes) = (Some(rejection.status), answer.len() as u64);
     let report = RequestReport {
-        request,
-        status: Some(rejection.status),
-        bytes: answer.len() as u64,
-        duration: received_at.elapsed(),
-        endpoint: None,
-        hedged: false,
-        attempts: &NO_ATTEMPTS,
         reason: Some(&rejection.reason),
+        ..RequestReport::without_endpoint(request, status, bytes, received_at.elapsed())
     };
     let client = request.client();
     report.log(format_args!("refused a request of {client}: {rejection}"));

@@ -105,7 +105,27 @@ pub struct AttemptReport<'a> {
     pub hedged: bool,
 }
 
-impl RequestReport<'_> {
+impl<'a> RequestReport<'a> {
+    /// Of a request that was put to no endpoint, and answered so.
+    #[must_use]
+    pub fn without_endpoint(
+        request: RequestName<'a>,
+        status: Option<u16>,
+        bytes: u64,
+        duration: Duration,
+    ) -> Self {
+        Self {
+            request,
+            status,
+            bytes,
+            duration,
+            endpoint: None,
+            hedged: false,
+            attempts: &NO_ATTEMPTS,
+            reason: None,
+        }
+    }
+
     /// Logs that the request was served. `text` is the whole line.
     pub fn log_served(&self, text: fmt::Arguments<'_>) {
         log(Level::Info, SERVED, text, format_args!("{self}"));

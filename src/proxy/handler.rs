@@ -12,7 +12,7 @@ use crate::dispatch::policy::OnExhausted;
 use crate::dispatch::trail::Trail;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::limits::TOO_MANY;
-use crate::downstream::{ClientRequest, Handler, Responder};
+use crate::downstream::{ClientRequest, Handler, Responder, refusal};
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{ForwardRules, response_head};
 use crate::http::local_reply::{Exhausted, PROXY_STATUS};
@@ -61,7 +61,9 @@ impl Handler for Proxy {
         }
         if let Some(rejection) = loop_rejection(&request.head, self.rules.via.as_ref()) {
             self.refused(&rejection);
-            return local::reject(&rejection, request.client, request.received_at, responder);
+            let answer = refusal(&rejection, request.client, request.received_at);
+            responder.send(&answer, Persistence::Close);
+            return;
         }
         let cancellation = RequestCancellation::new(request.watch);
         let started = request.received_at;
@@ -96,12 +98,12 @@ impl Handler for Proxy {
     }
 
     fn refused(&self, rejection: &Rejection) {
-        self.metrics.refuse(refusal(rejection));
+        self.metrics.refuse(counted_as(rejection));
     }
 }
 
 /// As what a rejection is counted.
-fn refusal(rejection: &Rejection) -> Refusal {
+fn counted_as(rejection: &Rejection) -> Refusal {
     match rejection.status {
         405 => Refusal::Method,
         408 => Refusal::Timeout,
@@ -265,15 +267,11 @@ impl Exchange {
         reason: Option<&'a dyn Display>,
     ) -> RequestReport<'a> {
         self.is_logged.set(true);
+        let (request, duration) = (self.request.name(), self.started.elapsed());
         RequestReport {
-            request: self.request.name(),
-            status,
-            bytes,
-            duration: self.started.elapsed(),
-            endpoint: None,
-            hedged: false,
             attempts,
             reason,
+            ..RequestReport::without_endpoint(request, status, bytes, duration)
         }
     }
 

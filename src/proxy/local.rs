@@ -3,21 +3,10 @@
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
-use crate::downstream::{Responder, refusal};
+use crate::downstream::Responder;
 use crate::http::max_forwards;
-use crate::http::request::{Persistence, Rejection, RequestHead};
-use crate::logging::{NO_ATTEMPTS, RequestName, RequestReport, Target};
-
-/// Rejects a request of `client`, whose connection is closed.
-pub fn reject(
-    rejection: &Rejection,
-    client: SocketAddr,
-    received_at: Instant,
-    responder: Responder,
-) {
-    let answer = refusal(rejection, client, received_at);
-    responder.send(&answer, Persistence::Close);
-}
+use crate::http::request::RequestHead;
+use crate::logging::{RequestName, RequestReport, Target};
 
 /// Answers a request of OPTIONS or TRACE that may not be forwarded any more.
 pub fn answer_finally(
@@ -28,20 +17,14 @@ pub fn answer_finally(
 ) {
     let persistence = responder.persistence();
     let answer = max_forwards::final_answer(request, persistence, SystemTime::now());
-    let report = RequestReport {
-        request: RequestName {
-            method: request.method(),
-            target: request.target(),
-            client,
-        },
-        status: Some(200),
-        bytes: responder.send(&answer, persistence),
-        duration: received_at.elapsed(),
-        endpoint: None,
-        hedged: false,
-        attempts: &NO_ATTEMPTS,
-        reason: None,
+    let name = RequestName {
+        method: request.method(),
+        target: request.target(),
+        client,
     };
+    let bytes = responder.send(&answer, persistence);
+    let after = received_at.elapsed();
+    let report = RequestReport::without_endpoint(name, Some(200), bytes, after);
     report.log_served(format_args!(
         "request {} answered without an endpoint: Max-Forwards is 0",
         Target(request.target())

@@ -6,12 +6,14 @@
 
 mod notify;
 mod socket;
+mod status;
 
 use std::env;
 use std::ffi::OsString;
 
 pub use notify::{Notifier, Reloading};
 pub use socket::HandedOver;
+pub use status::Status;
 
 /// What systemd has put into the environment.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Fan-out: all endpoints at once, the first usable answer at once, the others cut off.
 
 use crate::common::{
-    Gate, Pattern,
+    DEADLINE, Gate, Pattern,
     backend::{
         Act, Backend, Refused, Unroutable, hangup, never, reset, script, send, status, wait,
     },
@@ -340,17 +340,32 @@ fn the_losers_of_one_request_take_no_thread_from_the_next() {
 
 #[test]
 fn threads_for_attempts_are_shared_and_end_when_they_are_idle() {
-    let held = Gate::closed();
-    let answer = || Backend::always(status(200).body("ok").after(&held));
-    let (a, b, c) = (answer(), answer(), answer());
-    let proxy = Proxy::fanout(&[&a, &b, &c]).start();
-    let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
-    for client in &mut clients {
-        client.request("GET /", "");
-    }
-    for backend in [&a, &b, &c] {
-        backend.wait_for_calls(8);
-    }
+    // An endpoint that has been silent for so long is left to pooled threads, so a request that
+    // comes later takes one more of them.
+    const SILENCE: Duration = Duration::from_millis(50);
+    let give_up = Instant::now() + DEADLINE;
+    let (held, _backends, proxy, mut clients) = loop {
+        let held = Gate::closed();
+        let answer = || Backend::always(status(200).body("ok").after(&held));
+        let backends = [answer(), answer(), answer()];
+        let proxy = Proxy::fanout(&[&backends[0], &backends[1], &backends[2]]).start();
+        let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+        let begun = Instant::now();
+        for client in &mut clients {
+            client.request("GET /", "");
+        }
+        for backend in &backends {
+            backend.wait_for_calls(8);
+        }
+        if begun.elapsed() < SILENCE {
+            break (held, backends, proxy, clients);
+        }
+        held.open();
+        assert!(
+            Instant::now() < give_up,
+            "the machine is too slow for this test"
+        );
+    };
     // The dispatching thread runs one attempt of each request itself.
     assert_eq!(proxy.threads_named("attempt"), 16);
     held.open();

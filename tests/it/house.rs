@@ -16,7 +16,8 @@ use std::{
 /// A folder, or a file at the top of `src`, and what it may import.
 const IMPORTS: [(&str, &[&str]); 15] = [
     ("util", &[]),
-    ("systemd", &["util"]),
+    // It shows how many endpoints are asked.
+    ("systemd", &["dispatch", "util"]),
     ("http", &["util"]),
     // What of a path may be printed.
     ("logging", &["http", "util"]),
