@@ -241,6 +241,11 @@ mod tests {
                 "look-around, including look-ahead and look-behind, is not supported at character 1: \"(?=a)\"",
             ),
             ("((a{1000}){1000}){1000}", "it is too large"),
+            // A URL that has gone astray.
+            (
+                "(http://me:KEY@a/x",
+                "unclosed group at character 1: \"(http://***@a/…\"",
+            ),
         ] {
             let error = pattern.parse::<UnusableBody>().unwrap_err();
             let wanted = format!("is not a regular expression: {wanted}");

@@ -374,3 +374,34 @@ fn has_newcomer(listener: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
     poll_until(&mut fds, Instant::now()).unwrap_or(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::downstream::{ClientRequest, Responder};
+    use crossbeam_channel::bounded;
+    use std::thread;
+
+    struct Nothing;
+
+    impl Handler for Nothing {
+        fn handle(&self, _: ClientRequest, _: Responder) {}
+    }
+
+    #[test]
+    fn the_supervisor_ends_when_no_connection_is_to_be_accepted_though_the_table_goes_on() {
+        for thread in [AcceptThread::Accepts, AcceptThread::Ended] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let acceptor = Acceptor::new(listener, Arc::new(Nothing), Limits::default());
+            let acceptor = Arc::new(acceptor.unwrap());
+            acceptor.close();
+            lock(&acceptor.accepting).thread = thread;
+            let (ended, end) = bounded(1);
+            thread::spawn(move || {
+                acceptor.supervise();
+                let _ = ended.send(());
+            });
+            assert_eq!(end.recv_timeout(Duration::from_secs(10)), Ok(()));
+        }
+    }
+}

@@ -360,6 +360,25 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_shown_as_it_would_be_typed() {
+        for (address, wanted) in [
+            ("[::]:80", ":80"),
+            ("[::1]:80", "[::1]:80"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+        ] {
+            assert_eq!(shown(address.parse().unwrap()), wanted);
+        }
+    }
+
+    #[test]
+    fn a_key_that_has_gone_astray_is_not_printed() {
+        for text in ["KEY@a", "http://KEY@a", "http://me:KEY@a/x"] {
+            let error = text.parse::<ListenAddress>().unwrap_err();
+            assert!(!error.to_string().contains("KEY"), "{error}");
+        }
+    }
+
+    #[test]
     fn refuses_what_is_not_a_listen_address() {
         use ListenAddressError::{Host, NoPort, Port};
         let error = |text: &str| text.parse::<ListenAddress>().unwrap_err();

@@ -109,3 +109,35 @@ impl Drop for Reloading {
         self.0.send("READY=1");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_is_told_only_once_the_process_is_ready() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let systemd = UnixDatagram::bind(&path).unwrap();
+        systemd.set_nonblocking(true).unwrap();
+        let received = || {
+            let mut state = [0; 256];
+            let length = systemd.recv(&mut state).ok()?;
+            Some(String::from_utf8_lossy(&state[..length]).into_owned())
+        };
+        let notifier = Notifier::to(Some(path.as_os_str()));
+        drop(notifier.reloading());
+        assert_eq!(received(), None);
+        notifier.ready();
+        assert_eq!(received().as_deref(), Some("READY=1"));
+        let reloading = notifier.reloading();
+        assert!(
+            received()
+                .unwrap()
+                .starts_with("RELOADING=1\nMONOTONIC_USEC=")
+        );
+        assert_eq!(received(), None);
+        drop(reloading);
+        assert_eq!(received().as_deref(), Some("READY=1"));
+    }
+}

@@ -216,9 +216,12 @@ fn an_exhausted_request_and_the_best_answer() {
                 .flag("-terminal-responses", "200")
                 .flag("-on-exhausted", on_exhausted),
         );
-        assert_eq!(proxy.client().get("/").status(), status_code);
+        let answer = proxy.client().get("/");
+        assert_eq!(answer.status(), status_code);
         let request = proxy.request();
         assert_eq!(request["status"], status_code);
+        let bytes = answer.head.raw.len() + answer.body().len();
+        assert_eq!(request["bytes"], bytes);
         assert_eq!(request["endpoint"], json!(endpoint));
         assert_eq!(
             request["reason"],

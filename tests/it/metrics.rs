@@ -237,6 +237,12 @@ fn exhausted_refused_and_abandoned_requests_are_counted() {
         client.send(request);
         assert_eq!(client.response().status(), code);
     }
+    let mut client = proxy.client();
+    client.request("OPTIONS /", "Max-Forwards: 0\r\n");
+    assert_eq!(client.response().status(), 200);
+    let via = "1.1 balancing-reverse-proxy, ".repeat(9);
+    client.request("GET /", &format!("Via: {via}1.1 x\r\n"));
+    assert_eq!(client.response().status(), 508);
     let mut gone = proxy.client();
     gone.request("GET /held", "");
     backend.wait_for_calls(3);
@@ -251,10 +257,15 @@ fn exhausted_refused_and_abandoned_requests_are_counted() {
         ("brp_refused_requests_total{reason=\"method\"}", 1.0),
         ("brp_refused_requests_total{reason=\"body_size\"}", 1.0),
         ("brp_refused_requests_total{reason=\"version\"}", 1.0),
+        ("brp_refused_requests_total{reason=\"loop\"}", 1.0),
+        (
+            "brp_http_requests_total{code=\"200\",method=\"OPTIONS\"}",
+            1.0,
+        ),
     ];
     let scrape = Scrape::with(&proxy, &wanted);
-    assert_eq!(scrape.sum("brp_http_requests_total", ""), 3.0);
-    assert_eq!(scrape.sum("brp_refused_requests_total", ""), 4.0);
+    assert_eq!(scrape.sum("brp_http_requests_total", ""), 4.0);
+    assert_eq!(scrape.sum("brp_refused_requests_total", ""), 5.0);
     gate.open();
 }
 

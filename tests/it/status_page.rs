@@ -207,6 +207,10 @@ fn an_endpoint_that_is_passed_over_is_shown_as_such() {
     assert!(
         over.starts_with("passed over for 1 h 0 min") || over.starts_with("passed over for 59 ")
     );
+    let status: serde_json::Value =
+        serde_json::from_str(&ask(&proxy, "/status.json").body()).unwrap();
+    let left = |endpoint: usize| status["endpoints"][endpoint]["passed_over_s"].as_f64();
+    assert!(left(0).is_some_and(|left| left > 3000.0) && left(1).is_none());
     assert_eq!(shown(&page, "e0-ejections"), "passed over once so far");
     assert_eq!(
         (shown(&page, "e1-over"), shown(&page, "e1-asked")),

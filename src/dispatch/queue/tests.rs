@@ -231,6 +231,17 @@ fn an_endpoint_that_begins_to_cool_is_passed_over_in_the_next_round() {
 }
 
 #[test]
+fn what_one_round_has_passed_over_is_not_asked_twice_in_the_next() {
+    let setting = Setting::new(Order::Listed, 2, 0, &[0]);
+    let mut queue = setting.queue(0);
+    assert_eq!(setting.round(&mut queue), [1]);
+    let claim = setting.cooldown.claim(1, setting.now).unwrap();
+    assert_eq!(claim.failed(setting.now, Duration::ZERO), FAILED);
+    queue.begin_round();
+    assert_eq!(setting.round(&mut queue), [0, 1]);
+}
+
+#[test]
 fn nothing_follows_when_it_is_closed_or_the_tries_are_used_up() {
     let setting = Setting::new(Order::Listed, 2, 1, &[]);
     let next = |queue: &mut Queue| queue.next(setting.known(), setting.now, Beside::Nothing);
