@@ -3,12 +3,10 @@
 use super::{
     DEADLINE, Pattern,
     backend::{chunk_of, find, values},
-    eventually, text, uninterrupted,
+    text, uninterrupted, unread,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 use std::{
-    collections::HashSet,
-    fs,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     time::{Duration, Instant},
@@ -424,33 +422,10 @@ impl Client {
     /// Waits until the proxy has read all that these clients have sent.
     #[track_caller]
     pub fn wait_until_all_read(clients: &[Self]) {
-        let hex = |address: SocketAddr| match address {
-            SocketAddr::V4(address) => {
-                let ip = u32::from_ne_bytes(address.ip().octets());
-                format!("{ip:08X}:{:04X}", address.port())
-            }
-            SocketAddr::V6(_) => unreachable!("the test uses IPv4"),
-        };
-        // As the proxy's ends of the connections stand in the table.
-        let ends: HashSet<String> = clients
-            .iter()
-            .map(|client| format!("{} {}", hex(client.address), hex(client.local_address())))
-            .collect();
-        // NUMBER: LOCAL REMOTE STATE SENDING:RECEIVED, all of a fixed width.
-        let has_unread = |line: &str| {
-            let (_, rest) = line.split_once(": ")?;
-            let unread = rest.get(40..48)? != "00000000";
-            Some(unread && ends.contains(rest.get(..27)?))
-        };
-        eventually(
-            "connections with unread bytes",
-            || {
-                let table = fs::read_to_string("/proc/net/tcp").unwrap();
-                let unread = table.lines().filter(|line| has_unread(line) == Some(true));
-                unread.count()
-            },
-            |&unread| unread == 0,
-        );
+        // Seen from the proxy's ends.
+        let ends = |client: &Self| (client.address, client.local_address());
+        let connections: Vec<_> = clients.iter().map(ends).collect();
+        unread::wait_until_read(&connections, DEADLINE);
     }
 
     /// Sends a FIN and can still read.

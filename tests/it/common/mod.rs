@@ -10,6 +10,7 @@ pub mod process;
 pub mod proxy;
 pub mod refusing;
 pub mod scrape;
+pub mod unread;
 
 use std::{
     io,
