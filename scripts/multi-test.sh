@@ -34,6 +34,7 @@ while kill -0 "$proxy" 2>/dev/null; do
     000) broken=$((broken + 1)) ;;
     *) refused=$((refused + 1)) ;;
     esac
+    sleep 0.1 # a load is not the point
 done
 
 proxy_exit=0

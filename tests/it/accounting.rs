@@ -21,7 +21,7 @@ use std::{
 
 const CLIENTS: usize = 8;
 /// Of each client, unless `ACCOUNTING_REQUESTS` is set.
-const REQUESTS: usize = 150;
+const REQUESTS: usize = 50;
 
 /// A back end that fails in all ways now and then, in the same order each time.
 fn faulty(seed: u32) -> Backend {

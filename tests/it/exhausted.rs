@@ -181,7 +181,7 @@ fn what_is_kept_until_then_is_one_answer_and_nothing_is_left_behind() {
         let mut client = proxy.client();
         assert_eq!(client.get("/").status(), 404);
         let descriptors = settled(|| proxy.descriptors());
-        for _ in 0..20 {
+        for _ in 0..10 {
             assert_eq!(client.get("/").length, 3_000_000);
             assert_eq!(client.get("/well").body(), "well");
         }

@@ -149,7 +149,7 @@ fn while_the_losers_of_one_end_the_next_ones_are_served_one_after_the_other() {
     // Not usable, so that it loses however busy the machine is.
     let loser = Backend::always(status(503).delayed(Duration::from_millis(300)));
     let proxy = Proxy::fanout(&[&quick, &loser]).start();
-    for _ in 0..20 {
+    for _ in 0..8 {
         let mut client = proxy.client();
         assert_eq!(client.get("/1").body(), "/1");
         // At once: the loser of the first one is still being ended.

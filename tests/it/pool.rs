@@ -147,6 +147,7 @@ fn a_connection_in_steady_use_is_renewed() {
     while backend.connections() < 4 {
         assert!(begun.elapsed() < DEADLINE);
         assert_eq!(client.get("/").body(), "ok");
+        thread::sleep(Duration::from_millis(5));
     }
     // Three have been used up, each for nine tenths of that time at least.
     assert!(begun.elapsed() > AFTER * 27 / 10, "{:?}", begun.elapsed());

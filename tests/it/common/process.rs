@@ -53,19 +53,47 @@ impl Lines {
         lock(&self.0.0).lines.clone()
     }
 
+    /// How many there are so far.
+    pub fn number(&self) -> usize {
+        lock(&self.0.0).lines.len()
+    }
+
     /// The first line that satisfies, also one that is still to come.
     #[track_caller]
     pub fn wait(&self, what: &str, good: impl Fn(&str) -> bool) -> String {
+        let at = self.find(0, what, good);
+        lock(&self.0.0).lines[at].clone()
+    }
+
+    /// The lines behind the first so many, up to the first one that satisfies, also if that is
+    /// still to come.
+    #[track_caller]
+    pub fn wait_behind(
+        &self,
+        number: usize,
+        what: &str,
+        good: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let at = self.find(number, what, good);
+        lock(&self.0.0).lines[number..=at].to_vec()
+    }
+
+    /// Where the first line from there on is that satisfies.
+    #[track_caller]
+    fn find(&self, from: usize, what: &str, good: impl Fn(&str) -> bool) -> usize {
         let (state, changed) = &*self.0;
+        let mut next = from;
         let found = wait_until(state, changed, |state| {
-            match state.lines.iter().find(|line| good(line)) {
-                Some(line) => Some(Ok(line.clone())),
-                None if state.ended => Some(Err(())),
-                None => None,
+            while let Some(line) = state.lines.get(next) {
+                if good(line) {
+                    return Some(Ok(next));
+                }
+                next += 1;
             }
+            state.ended.then_some(Err(()))
         });
         match found {
-            Some(Ok(line)) => line,
+            Some(Ok(at)) => at,
             Some(Err(())) => panic!("the output ended without {what:?}: {:#?}", self.all()),
             None => panic!("no line with {what:?} came: {:#?}", self.all()),
         }

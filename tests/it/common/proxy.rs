@@ -259,6 +259,6 @@ impl Drop for Proxy {
 }
 
 /// A log line without its first three words (prefix, date, time).
-fn message(line: &str) -> String {
+pub fn message(line: &str) -> String {
     line.splitn(4, ' ').nth(3).unwrap_or(line).to_owned()
 }
