@@ -56,10 +56,10 @@ fn a_short_answer_that_stalls_is_a_failed_attempt() {
     let first = Backend::replies([half(10, Act::Hang)]);
     let second = Backend::replies([status(200).body("whole")]);
     let proxy = Proxy::serial(&[&first, &second])
-        .flag("-per-try-timeout", "300ms")
+        .flag("-per-try-timeout", "600ms")
         .start();
     assert_eq!(proxy.get("/").body(), "whole");
-    proxy.wait_for_log("timed out: no whole answer within 300ms (-per-try-timeout, -commit-after)");
+    proxy.wait_for_log("timed out: no whole answer within 600ms (-per-try-timeout, -commit-after)");
     first.wait_until_left();
 }
 
@@ -70,11 +70,12 @@ fn a_trickle_counts_as_a_whole_and_not_read_by_read() {
         .then([Act::Trickle(b"x", Duration::from_millis(20))])]);
     let second = Backend::replies([status(200).body("whole")]);
     let proxy = Proxy::serial(&[&first, &second])
-        .flag("-per-try-timeout", "300ms")
+        .flag("-per-try-timeout", "600ms")
         .start();
     let begun = Instant::now();
     assert_eq!(proxy.get("/").body(), "whole");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    // The trickle would take 20 s.
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

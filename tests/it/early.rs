@@ -63,7 +63,7 @@ fn an_answer_counts_though_the_endpoint_reads_no_more() {
         let early = Backend::replies([step.early().then([wait(&over)]), status(200).body("after")]);
         let other = Backend::untouched();
         let proxy = Proxy::serial(&[&early, &other])
-            .flag("-per-try-timeout", "5s")
+            .flag("-per-try-timeout", "10s")
             .start();
         assert_eq!(proxy.post("/", Pattern::bytes(UPLOAD)).body(), "early");
         // What was not sent can't be made up for on this connection.
@@ -127,7 +127,7 @@ fn a_chunked_answer_whose_head_comes_alone_is_relayed_whatever_the_body_does() {
             Ok(())
         });
         let proxy = Proxy::serial(&[&url])
-            .flag("-per-try-timeout", "5s")
+            .flag("-per-try-timeout", "10s")
             .start();
         let mut client = proxy.client();
         client.request("POST /", &format!("Content-Length: {UPLOAD}\r\n"));
@@ -150,7 +150,7 @@ fn an_endless_answer_to_a_body_that_is_not_read_is_relayed_and_not_kept() {
         .then([Act::GenerateChunked(MUCH), wait(&over)]);
     let backend = Backend::replies([flood]);
     let proxy = Proxy::serial(&[&backend])
-        .flag("-per-try-timeout", "5s")
+        .flag("-per-try-timeout", "10s")
         .start();
     let mut client = proxy.client();
     client.send_body("POST", "/", &Pattern::bytes(UPLOAD));

@@ -9,14 +9,23 @@ use crate::common::{
     client::End,
     proxy::Proxy,
 };
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// A first endpoint that fails this way is followed by the second; the reason is in the log.
 fn fails(first: &dyn Endpoint, reason: &str) {
+    // The second one has to answer within this time, too: on a busy machine, say.
+    let time_out = if reason == "timed out" {
+        "700ms"
+    } else {
+        "30s"
+    };
     let well = Backend::replies([status(200).body("well")]);
     let proxy = Proxy::serial(&[first, &well])
-        .flag("-per-try-timeout", "400ms")
-        .flag("-connect-timeout", "400ms")
+        .flag("-per-try-timeout", time_out)
+        .flag("-connect-timeout", time_out)
         .start();
     let answer = proxy.get("/p");
     assert_eq!((answer.status(), answer.body().as_str()), (200, "well"));
@@ -73,11 +82,13 @@ fn a_head_that_breaks_off() {
         "HTTP/1.1 200 OK\r\n",
         "HTTP/1.1 200 OK\r\nX-A: b\r\n",
     ];
-    for head in heads {
-        fails_with(script([send(head), Act::Close]), "");
-        fails_with(script([send(head), Act::Reset]), "");
-        fails_with(script([send(head), Act::Hang]), "timed out");
-    }
+    thread::scope(|scope| {
+        for head in heads {
+            scope.spawn(move || fails_with(script([send(head), Act::Hang]), "timed out"));
+            fails_with(script([send(head), Act::Close]), "");
+            fails_with(script([send(head), Act::Reset]), "");
+        }
+    });
 }
 
 #[test]
@@ -158,9 +169,11 @@ fn a_transport_failure_is_never_usable() {
         ];
         for (failing, what) in failures {
             let well = Backend::replies([status(502).body("the second")]);
+            // The second one has to answer within this time, too.
+            let time_out = if what == "never" { "700ms" } else { "30s" };
             let proxy = Proxy::serial(&[&*failing, &well])
                 .flag("-terminal-responses", set)
-                .flag("-per-try-timeout", "200ms")
+                .flag("-per-try-timeout", time_out)
                 .start();
             let answer = proxy.get("/");
             assert_eq!(answer.status(), 502, "{what}, -t {set}");
@@ -231,7 +244,7 @@ fn all_attempts_together_have_a_time_limit() {
         // The exhausted answer, and no 504.
         assert_eq!(answer.status(), 500);
         assert!(took >= Duration::from_millis(300), "{took:?}");
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(took < Duration::from_secs(10), "{took:?}");
         proxy.wait_for_log("endpoints failed to return a valid answer, returning 500");
         proxy.wait_for_log("timed out");
     }
@@ -242,11 +255,11 @@ fn each_attempt_has_its_own_time_limit() {
     let silent = [Backend::always(never()), Backend::always(never())];
     let well = Backend::replies([status(200).body("well")]);
     let proxy = Proxy::serial(&[&silent[0], &silent[1], &well])
-        .flag("-per-try-timeout", "300ms")
+        .flag("-per-try-timeout", "500ms")
         .start();
     let begun = Instant::now();
     assert_eq!(proxy.get("/").body(), "well");
-    assert!(begun.elapsed() >= Duration::from_millis(600));
+    assert!(begun.elapsed() >= Duration::from_secs(1));
     // What it gave up, it has also left.
     silent[0].wait_until_left();
     silent[1].wait_until_left();

@@ -102,16 +102,20 @@ fn a_hedge_that_is_not_needed_gets_no_thread() {
 #[test]
 fn a_hedge_that_fails_gives_way_to_the_next_endpoint_while_the_first_one_is_silent() {
     let silent = Backend::replies([never()]);
-    let sick = Backend::replies([status(503)]);
+    let asked = Gate::closed();
+    let sick = Backend::replies([status(503).after(&asked)]);
     let well = Backend::replies([status(200).body("well")]);
     // The third attempt is no hedge: the failure starts it.
     let proxy = Proxy::serial(&[&silent, &sick, &well])
-        .flag("-hedge-after", "200ms")
+        .flag("-hedge-after", "1s")
         .flag("-hedge-budget", "1")
         .start();
-    let begun = Instant::now();
-    assert_eq!(proxy.get("/p").body(), "well");
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    let mut client = proxy.client();
+    client.request("GET /p", "");
+    silent.wait_for_calls(1);
+    sick.wait_for_calls(1);
+    asked.open();
+    assert_eq!(client.response().body(), "well");
     let line = proxy.wait_for_log("request /p served in ");
     assert!(
         line.contains(" by endpoint 2 (0: cancelled after ")
@@ -200,12 +204,12 @@ fn a_hedged_request_keeps_its_time_limit() {
     let (a, b) = (Backend::always(never()), Backend::always(never()));
     let proxy = Proxy::serial(&[&a, &b])
         .flag("-hedge-after", "20ms")
-        .flag("-request-timeout", "300ms")
+        .flag("-request-timeout", "600ms")
         .start();
     let begun = Instant::now();
     assert_eq!(proxy.get("/").status(), 500);
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5));
+    assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(10));
     a.wait_until_left();
     b.wait_until_left();
 }
@@ -347,8 +351,8 @@ fn the_tail_is_cut_off_for_a_few_more_calls() {
 
 #[test]
 fn in_an_outage_hedges_stop_at_the_budget() {
-    const REQUESTS: usize = 1_000;
-    for (percent, most) in [("10", 100 + 10), ("1", 10 + 10)] {
+    const REQUESTS: usize = 400;
+    for (percent, most) in [("10", 40 + 10), ("1", 4 + 10)] {
         let slow = || Backend::always(status(200).body("ok").delayed(Duration::from_millis(200)));
         let (a, b) = (slow(), slow());
         let proxy = Proxy::serial(&[&a, &b])
@@ -534,9 +538,9 @@ fn storm(requests: usize, is_fanout: bool) -> usize {
 #[test]
 fn under_faults_of_every_kind_each_client_gets_its_own_answer() {
     for is_fanout in [false, true] {
-        let answered = storm(2_000, is_fanout);
+        let answered = storm(600, is_fanout);
         // Three endpoints of which each fails in 15 of 100.
-        assert!(answered > 1_960, "{answered}");
+        assert!(answered > 588, "{answered}");
     }
 }
 

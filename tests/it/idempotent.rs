@@ -11,7 +11,7 @@ use crate::common::{
     proxy::Proxy,
     settled,
 };
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 /// Sends a request with this method and a body where there is to be one.
 fn ask(client: &mut Client, method: &str, body: &[u8]) -> u16 {
@@ -44,32 +44,39 @@ fn a_post_is_never_seen_twice_whatever_fails() {
         &[("-fanout", "true")],
         &[("-hedge-after", "20ms"), ("-hedge-budget", "100")],
     ];
-    for (what, step) in failures() {
-        for flags in modes {
-            let first = Backend::always(step.clone());
-            let second = Backend::untouched();
-            let mut builder = Proxy::serial(&[&first, &second])
-                .flag("-idempotent-only", "true")
-                .flag("-per-try-timeout", "300ms")
-                .flag("-workers", "4");
-            for (name, value) in flags {
-                builder = builder.flag(name, value);
+    for flags in modes {
+        thread::scope(|scope| {
+            for (what, step) in failures() {
+                scope.spawn(move || a_post_is_seen_once(flags, what, step));
             }
-            let proxy = builder.start();
-            for (number, body) in [&b"body"[..], b"", &Pattern::bytes(300_000)]
-                .iter()
-                .enumerate()
-            {
-                assert_eq!(ask(&mut proxy.client(), "POST", body), 500, "{what}");
-                // Of an early step it may take note after the client has been answered.
-                first.wait_for_calls(number + 1);
-                assert_eq!(first.calls(), number + 1, "{what} {flags:?}");
-                assert_eq!(second.connections(), 0, "{what} {flags:?}");
-                // One that closes behind its answer has done so: else the next request may
-                // be sent to a connection that is being closed, and be lost.
-                settled(|| first.open_connections());
-            }
-        }
+        });
+    }
+}
+
+fn a_post_is_seen_once(flags: &[(&str, &str)], what: &str, step: Step) {
+    let first = Backend::always(step);
+    let second = Backend::untouched();
+    let time_out = if what == "silence" { "500ms" } else { "30s" };
+    let mut builder = Proxy::serial(&[&first, &second])
+        .flag("-idempotent-only", "true")
+        .flag("-per-try-timeout", time_out)
+        .flag("-workers", "4");
+    for (name, value) in flags {
+        builder = builder.flag(name, value);
+    }
+    let proxy = builder.start();
+    for (number, body) in [&b"body"[..], b"", &Pattern::bytes(300_000)]
+        .iter()
+        .enumerate()
+    {
+        assert_eq!(ask(&mut proxy.client(), "POST", body), 500, "{what}");
+        // Of an early step it may take note after the client has been answered.
+        first.wait_for_calls(number + 1);
+        assert_eq!(first.calls(), number + 1, "{what} {flags:?}");
+        assert_eq!(second.connections(), 0, "{what} {flags:?}");
+        // One that closes behind its answer has done so: else the next request may
+        // be sent to a connection that is being closed, and be lost.
+        settled(|| first.open_connections());
     }
 }
 

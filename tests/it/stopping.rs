@@ -6,10 +6,12 @@ use crate::common::{
     client::{Client, Closed},
     eventually,
     proxy::Proxy,
+    refusing::AT_ONCE,
 };
 use rustix::process::Signal;
 use std::{
     net::{SocketAddr, TcpStream},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -34,11 +36,8 @@ fn an_idle_proxy_is_gone_at_once_whoever_is_connected() {
         let begun = Instant::now();
         proxy.signal(signal);
         assert!(proxy.wait_for_exit().success());
-        assert!(
-            begun.elapsed() < Duration::from_secs(1),
-            "{:?}",
-            begun.elapsed()
-        );
+        // Waited for, they would take the 10 s of -drain, or a minute of -idle-timeout.
+        assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
         for client in &mut idle {
             client.closed();
         }
@@ -246,6 +245,8 @@ fn load(address: SocketAddr, keeps: bool) -> usize {
             if !keeps {
                 break;
             }
+            // There is always some request under way, and the machine is not full of them.
+            thread::sleep(Duration::from_millis(3));
         }
     }
     served
@@ -256,22 +257,23 @@ fn under_load_every_request_that_was_accepted_is_answered() {
     for (signal, flag) in [
         (Some(Signal::TERM), "0"),
         (Some(Signal::INT), "0"),
-        (None, "2s"),
+        (None, "1s"),
     ] {
         let backend = Backend::always(status(200).body("whole"));
         let mut proxy = Proxy::serial(&[&backend]).flag("-stop-after", flag).start();
         let address = proxy.address;
         let loads: Vec<_> = (0..8)
-            .map(|number| std::thread::spawn(move || load(address, number % 2 == 0)))
+            .map(|number| thread::spawn(move || load(address, number % 2 == 0)))
             .collect();
-        backend.wait_for_calls(100);
         if let Some(signal) = signal {
+            backend.wait_for_calls(100);
             proxy.signal(signal);
         }
         assert!(proxy.wait_for_exit().success());
         let served: usize = loads.into_iter().map(|load| load.join().unwrap()).sum();
         // Whatever has reached the endpoint has been answered, whole.
         assert_eq!(backend.calls(), served, "{signal:?}");
+        assert!(served >= 8, "{served}");
     }
 }
 
