@@ -41,11 +41,7 @@ impl Request {
     /// What names it in the log.
     #[must_use]
     pub fn name(&self) -> RequestName<'_> {
-        RequestName {
-            method: self.head.method(),
-            target: self.head.target(),
-            client: self.client,
-        }
+        RequestName::of(&self.head, self.client)
     }
 }
 

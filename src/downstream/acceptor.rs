@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::catch_unwind;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -19,8 +19,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::Handler;
 use super::connection::{ClientConnection, Cookie, cookie};
 use super::limits::{Limits, TOO_MANY};
-use super::responder::refusal;
 use super::table::{Admission, Table};
+use crate::http::local_reply::rejected;
 use crate::http::request::Rejection;
 use crate::util::io_error::describe;
 use crate::util::lock::{lock, wait, wait_timeout_while};
@@ -362,10 +362,10 @@ impl Acceptor {
         let mut request = [0; 16 * 1024];
         let _ = rustix::net::recv(&socket, &mut request, RecvFlags::DONTWAIT);
         let rejection = Rejection::new(503, TOO_MANY);
-        self.handler.refused(&rejection);
-        let answer = refusal(&rejection, client, Instant::now());
+        let (now, answer) = (Instant::now(), rejected(&rejection, SystemTime::now()));
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let _ = rustix::net::send(&socket, &answer, flags);
+        let sent = rustix::net::send(&socket, &answer, flags).unwrap_or_default();
+        self.handler.refused(&rejection, client, now, sent as u64);
     }
 }
 

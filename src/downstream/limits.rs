@@ -33,6 +33,8 @@ pub struct Limits {
     pub client_timeout: Duration,
     /// A client that has closed its sending side is still answered.
     pub half_close: bool,
+    /// It is not logged that connections are closed to make room.
+    pub quiet: bool,
 }
 
 impl Limits {

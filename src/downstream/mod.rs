@@ -29,7 +29,7 @@ use crate::http::request::{Rejection, RequestHead};
 use crate::util::body::Body;
 use crate::util::client_session::ClientSession;
 use crate::util::client_watch::ClientWatch;
-pub use responder::{Responder, refusal};
+pub use responder::{Responder, log_refusal};
 
 /// Whether a panic at this place is `tiny_http`'s: its accept thread panics when threads or
 /// descriptors run out, which is logged and seen to here.
@@ -44,8 +44,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers `request` through `responder`. A panic costs the request a 500.
     fn handle(&self, request: ClientRequest, responder: Responder);
 
-    /// Takes note of a request that is refused before it comes to `handle`.
-    fn refused(&self, _: &Rejection) {}
+    /// Takes note of a request of `client` that was refused before it came to `handle`. Its first
+    /// byte was received then, and so many bytes of the answer have gone out.
+    fn refused(&self, rejection: &Rejection, client: SocketAddr, received_at: Instant, sent: u64) {
+        log_refusal(rejection, client, received_at, sent);
+    }
 }
 
 /// A whole request whose head is valid.

@@ -152,25 +152,22 @@ impl Drop for Responder {
     }
 }
 
-/// Logs that a request of `client` is rejected, the first byte of which was received then.
-/// Returns the answer that says so.
-#[must_use]
-pub fn refusal(rejection: &Rejection, client: SocketAddr, received_at: Instant) -> Vec<u8> {
-    let answer = rejected(rejection, SystemTime::now());
+/// Logs that a request of `client` was rejected, the first byte of which was received then, with
+/// an answer of which so many bytes have gone out.
+pub fn log_refusal(rejection: &Rejection, client: SocketAddr, received_at: Instant, sent: u64) {
     let line = rejection.request_line.as_deref();
     let request = RequestName {
         method: line.map_or("", |line| &line.method),
         target: line.map_or(b"", |line| &line.target),
         client,
     };
-    let (status, bytes) = (Some(rejection.status), answer.len() as u64);
+    let (status, duration) = (Some(rejection.status), received_at.elapsed());
     let report = RequestReport {
         reason: Some(&rejection.reason),
-        ..RequestReport::without_endpoint(request, status, bytes, received_at.elapsed())
+        ..RequestReport::without_endpoint(request, status, sent, duration)
     };
     let client = request.client();
     report.log(format_args!("refused a request of {client}: {rejection}"));
-    answer
 }
 
 /// Sends `bytes` to the client, until `timer` is over, and adds to `sent` what has gone out.

@@ -10,7 +10,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -23,8 +23,9 @@ use super::body;
 use super::connection::{ClientConnection, Cookie, End, Phase};
 use super::limits::{StallTimer, TOO_MANY};
 use super::received::{CloseReason, HEAD_READ, Received, SHUT_PAUSE};
-use super::responder::{Responder, refusal, send_all};
-use crate::http::request::{Rejection, ValidatedRequest};
+use super::responder::{Responder, send_all};
+use crate::http::local_reply::rejected;
+use crate::http::request::{Rejection, RequestHead, ValidatedRequest};
 use crate::http::request_parser::RequestParser;
 use crate::logging::RequestName;
 use crate::util::client_session::ClientSession;
@@ -113,7 +114,7 @@ impl Session {
     /// is here, and `tiny_http` is to get its ticket. False: the connection has ended.
     pub(super) fn advance(&mut self) -> bool {
         if let Some(pending) = self.pending.take() {
-            let served = self.take_from_queue() && self.serve(pending);
+            let served = self.take_from_queue(&pending.head) && self.serve(pending);
             self.connection.close_pace();
             if !served {
                 return false;
@@ -227,7 +228,7 @@ impl Session {
 
     /// Takes the request of the ticket out of `tiny_http`'s queue. What comes out may be
     /// another connection's: that one's thread gets it.
-    fn take_from_queue(&self) -> bool {
+    fn take_from_queue(&self, head: &RequestHead) -> bool {
         let deadline = Instant::now() + QUEUE_TIMEOUT;
         loop {
             if let Some(request) = self.connection.take_delivered(Duration::ZERO) {
@@ -252,7 +253,7 @@ impl Session {
                 return discard(request);
             }
             if Instant::now() >= deadline {
-                self.unnamed().log_error(format_args!(
+                RequestName::of(head, self.client).log_error(format_args!(
                     "internal error: a request was lost between two threads"
                 ));
                 return false;
@@ -314,14 +315,8 @@ impl Session {
             is_head,
         );
         let handler = self.acceptor.handler();
-        if catch_unwind(AssertUnwindSafe(|| handler.handle(request, responder))).is_err() {
-            // The hook has logged it, and the responder's drop has answered.
-            let request = self.unnamed();
-            request.log_error(format_args!(
-                "internal error while serving a request of {}, returning 500",
-                request.client()
-            ));
-        }
+        // The hook logs a panic, and the responder's drop answers.
+        let _ = catch_unwind(AssertUnwindSafe(|| handler.handle(request, responder)));
         match self.connection.end() {
             End::KeepOpen => true,
             End::Close => {
@@ -332,21 +327,14 @@ impl Session {
         }
     }
 
-    /// What names a request whose head is not at hand.
-    fn unnamed(&self) -> RequestName<'static> {
-        RequestName {
-            method: "",
-            target: b"",
-            client: self.client,
-        }
-    }
-
     /// Answers a request that is not served. What follows on the connection is in doubt.
     fn refuse(&self, rejection: &Rejection) {
-        self.acceptor.handler().refused(rejection);
-        let answer = refusal(rejection, self.client, self.received_at);
-        let mut timer = StallTimer::new(LINGER);
-        if send_all(&self.connection, &answer, &mut timer, true, &mut 0).is_ok() {
+        let answer = rejected(rejection, SystemTime::now());
+        let (mut timer, mut sent) = (StallTimer::new(LINGER), 0);
+        let result = send_all(&self.connection, &answer, &mut timer, true, &mut sent);
+        let handler = self.acceptor.handler();
+        handler.refused(rejection, self.client, self.received_at, sent);
+        if result.is_ok() {
             self.linger();
         }
     }

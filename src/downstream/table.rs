@@ -228,7 +228,7 @@ impl Table {
                 JUDGED_OVER
             } else {
                 match state.make_room(now, full_for) {
-                    Room::Shed(cookie) if state.shed(cookie, now) => continue,
+                    Room::Shed(cookie) if state.shed(cookie, now, &self.limits) => continue,
                     Room::Shed(_) => RETRY,
                     Room::Wait(wait) => wait,
                     Room::None if state.entries.len() < self.limits.max_open() => {
@@ -248,7 +248,7 @@ impl Table {
         let mut state = lock(&self.state);
         // As if a newcomer had waited long enough.
         if let Room::Shed(cookie) = state.make_room(now, JUDGED_OVER) {
-            state.shed(cookie, now);
+            state.shed(cookie, now, &self.limits);
         }
     }
 
@@ -381,7 +381,7 @@ impl State {
     }
 
     /// Closes a connection to make room. It may have got a request meanwhile: then it stays.
-    fn shed(&mut self, cookie: Cookie, now: Instant) -> bool {
+    fn shed(&mut self, cookie: Cookie, now: Instant, limits: &Limits) -> bool {
         let Some(entry) = self.entries.get_mut(&cookie) else {
             return false;
         };
@@ -392,7 +392,7 @@ impl State {
         self.counted -= 1;
         self.report.closed += 1;
         let due = |last| now.duration_since(last) >= REPORT_INTERVAL;
-        if self.report.last.is_none_or(due) {
+        if !limits.quiet && self.report.last.is_none_or(due) {
             let closed = std::mem::take(&mut self.report.closed);
             self.report.last = Some(now);
             warn!("closed {closed} slow or idle connections to make room (-max-connections)");

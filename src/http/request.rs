@@ -101,8 +101,8 @@ impl RequestHead {
         std::str::from_utf8(self.method.in_text(self.headers.text())).unwrap_or_default()
     }
 
-    /// The target in origin form (RFC 9112 3.2.1), byte for byte as the client wrote it.
-    /// It may hold bytes beyond ASCII.
+    /// The target in origin form (RFC 9112 3.2.1), byte for byte as the client wrote it; `*` of an
+    /// OPTIONS. It may hold bytes beyond ASCII.
     #[must_use]
     pub fn target(&self) -> &[u8] {
         self.target.in_text(self.headers.text())
@@ -180,7 +180,7 @@ pub struct Rejection {
 pub struct RequestLine {
     /// A token (RFC 9110 9.1).
     pub method: String,
-    /// The target in origin form; empty if it was not understood.
+    /// The target in origin form, of a `CONNECT` as it was; empty if it was not understood.
     pub target: Vec<u8>,
 }
 

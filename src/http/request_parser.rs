@@ -80,7 +80,7 @@ impl RequestParser {
             word: 0,
             section: 0,
             method: Span::default(),
-            target: Target::Asterisk,
+            target: Target::Origin(Span::default()),
             version: Version::Http11,
             lines: LineChecker::default(),
             number_of_lines: 0,
@@ -191,22 +191,24 @@ impl RequestParser {
                 }
                 Some(_) => return Err(Rejection::bad("malformed method")),
             }
-            if word == b"CONNECT" {
-                return Err(Rejection::new(405, "CONNECT is not supported"));
-            }
             self.method = self.span_of_word();
             self.next_word(State::Target);
         }
         if self.state == State::Target {
             self.at += run(from(bytes, self.at), is_target_byte);
             let word = self.word_in(bytes);
-            if !begins_as_target(word) {
+            let connects = self.method_in(bytes) == b"CONNECT";
+            if !connects && !begins_as_target(word) {
                 return Err(Rejection::bad(NO_TARGET));
             }
             match bytes.get(self.at) {
                 None => return Ok(false),
                 Some(b' ') if !word.is_empty() => {}
                 Some(_) => return Err(Rejection::bad("malformed request target")),
+            }
+            if connects {
+                self.target = Target::Origin(self.span_of_word());
+                return Err(Rejection::new(405, "CONNECT is not supported"));
             }
             self.target = target(word, self.span_of_word())?;
             self.next_word(State::Version);
@@ -233,13 +235,8 @@ impl RequestParser {
                 (7, b'0') => self.version = Version::Http10,
                 (7, b'1'..=b'9') => self.version = Version::Http11,
                 (9, b'\n') => {
-                    if matches!(self.target, Target::Asterisk) {
-                        let options = self.method_in(bytes) == b"OPTIONS";
-                        return Err(Rejection::bad(if options {
-                            "OPTIONS * can't be forwarded"
-                        } else {
-                            NO_TARGET
-                        }));
+                    if self.target_in(bytes) == b"*" && self.method_in(bytes) != b"OPTIONS" {
+                        return Err(Rejection::bad(NO_TARGET));
                     }
                     self.next_word(State::Headers);
                     self.section = self.at;
@@ -355,7 +352,6 @@ impl RequestParser {
                 };
                 (origin.unwrap_or_default(), Some(authority))
             }
-            Target::Asterisk => return Err(Rejection::bad(NO_TARGET)),
         };
         Ok(ValidatedRequest {
             head: RequestHead {
@@ -391,20 +387,19 @@ impl RequestParser {
         self.method.in_text(from(bytes, self.start))
     }
 
+    /// The same. Of a target in absolute form the origin form.
+    fn target_in<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        let (Target::Origin(span) | Target::Absolute { origin: span, .. }) = self.target;
+        span.in_text(from(bytes, self.start))
+    }
+
     /// The rejection with what has been understood of the request line.
     fn name(&self, rejection: Rejection, bytes: &[u8]) -> Rejection {
         let method = str::from_utf8(self.method_in(bytes)).unwrap_or_default();
         if method.is_empty() {
             return rejection;
         }
-        let target = match (self.state, self.target) {
-            (State::Version | State::Headers, Target::Asterisk) => b"*",
-            (_, Target::Asterisk) => &b""[..],
-            (_, Target::Origin(span) | Target::Absolute { origin: span, .. }) => {
-                span.in_text(from(bytes, self.start))
-            }
-        };
-        rejection.of_line(method, target)
+        rejection.of_line(method, self.target_in(bytes))
     }
 }
 

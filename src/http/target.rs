@@ -6,12 +6,10 @@ use super::request::Rejection;
 /// A sound request target; ranges count from the start of the request line.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target {
-    /// RFC 9112 3.2.1
+    /// RFC 9112 3.2.1; also the asterisk form (RFC 9112 3.2.4).
     Origin(Span),
     /// RFC 9112 3.2.2, with the origin form in it, which may lack its slash.
     Absolute { authority: Span, origin: Span },
-    /// RFC 9112 3.2.4
-    Asterisk,
 }
 
 pub(super) const NO_TARGET: &str = "request target is neither a path nor an http URL";
@@ -42,11 +40,8 @@ pub(super) fn begins_as_target(text: &[u8]) -> bool {
 
 /// The parts of a whole target, which is `span` of the head.
 pub(super) fn target(text: &[u8], span: Span) -> Result<Target, Rejection> {
-    if text.starts_with(b"/") {
+    if text.starts_with(b"/") || text == b"*" {
         return Ok(Target::Origin(span));
-    }
-    if text == b"*" {
-        return Ok(Target::Asterisk);
     }
     let scheme = SCHEMES.iter().find(|scheme| {
         text.get(..scheme.len())

@@ -12,6 +12,7 @@ use log::{Level, Record};
 
 use super::escape::Escaped;
 use super::json::{MEMBERS, Message, OrNull, Seconds};
+use crate::http::request::RequestHead;
 use crate::util::text::JsonString;
 
 /// The target of records about requests that were served (`-log-requests`).
@@ -35,7 +36,17 @@ pub struct RequestName<'a> {
     pub client: SocketAddr,
 }
 
-impl RequestName<'_> {
+impl<'a> RequestName<'a> {
+    /// Of a request whose head is valid.
+    #[must_use]
+    pub fn of(head: &'a RequestHead, client: SocketAddr) -> Self {
+        Self {
+            method: head.method(),
+            target: head.target(),
+            client,
+        }
+    }
+
     /// The client's address, fit for a log line: an IPv4 one as such, also on a listener for both
     /// families.
     #[must_use]
@@ -93,7 +104,7 @@ pub const NO_ATTEMPTS: &str = "\"attempts\":[]";
 pub struct AttemptReport<'a> {
     /// The endpoint's number.
     pub endpoint: usize,
-    /// `usable`, `cancelled` or the type of the error (RFC 9209 2.3).
+    /// `usable`, `cancelled`, `not_tried` or the type of the error (RFC 9209 2.3).
     pub outcome: &'a str,
     /// Why the answer is not usable, in words.
     pub reason: Option<&'a dyn Display>,
@@ -137,16 +148,6 @@ impl<'a> RequestReport<'a> {
             Level::Info,
             module_path!(),
             format_args!("{text} {}", self.request),
-            format_args!("{self}"),
-        );
-    }
-
-    /// Logs the request in JSON only: lines of text have said what there is to be said.
-    pub fn log_in_json(&self) {
-        log(
-            Level::Info,
-            module_path!(),
-            format_args!(""),
             format_args!("{self}"),
         );
     }

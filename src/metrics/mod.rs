@@ -27,8 +27,8 @@ pub const METHODS: [&str; 9] = [
 /// Stands for every method that is not in [`METHODS`].
 pub const OTHER_METHOD: &str = "OTHER";
 
-/// The status code under which a request is counted whose client went away before it was answered:
-/// nginx's.
+/// The status code under which a request is counted that was not answered since its client went
+/// away: nginx's. An endpoint may answer with it, too.
 pub const CLIENT_GONE: u16 = 499;
 
 /// Why a request was refused without being put to an endpoint.
@@ -83,8 +83,10 @@ pub struct Metrics {
     pub duration: Histogram,
     /// Requests for which no endpoint had a usable answer.
     pub exhausted: Counter,
-    /// Requests whose client went away before it had the whole answer.
+    /// Requests whose client went away, or that `-drain` cut off, before it had the whole answer.
     pub clients_gone: Counter,
+    /// Those among them of which nothing was answered.
+    pub gone_unanswered: Counter,
     refused: [Counter; REFUSALS.len()],
     /// Attempts that were started because another one had failed.
     pub retries: Counter,
@@ -117,14 +119,6 @@ impl Metrics {
             let counts = counts.flat_map(|counts| counts.iter());
             counts.map(move |(status, count)| (method, status, count))
         })
-    }
-
-    /// Requests whose client went away before there was an answer.
-    #[must_use]
-    pub fn gone_unanswered(&self) -> u64 {
-        let requests = self.requests();
-        let gone = requests.filter(|(_, status, _)| *status == CLIENT_GONE);
-        gone.map(|(_, _, count)| count).sum()
     }
 
     /// Counts a request that is refused.

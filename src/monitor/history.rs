@@ -28,7 +28,7 @@ pub(super) struct Outcomes {
     pub(super) served: u64,
     /// No endpoint had a usable answer.
     pub(super) exhausted: u64,
-    /// The client went away before there was one.
+    /// The client went away before there was one, or it was cut off.
     pub(super) gone: u64,
     /// Refused without asking an endpoint.
     pub(super) refused: u64,
@@ -37,7 +37,7 @@ pub(super) struct Outcomes {
 impl Outcomes {
     /// Since the start.
     pub(super) fn read(metrics: &Metrics) -> Self {
-        let (exhausted, gone) = (metrics.exhausted.get(), metrics.gone_unanswered());
+        let (exhausted, gone) = (metrics.exhausted.get(), metrics.gone_unanswered.get());
         let all: u64 = metrics.requests().map(|(_, _, count)| count).sum();
         Self {
             // The numbers are not read at one time.
@@ -174,10 +174,12 @@ mod tests {
     #[test]
     fn each_request_is_in_one_outcome_of_its_interval() {
         let (metrics, mut history) = (Metrics::default(), History::default());
-        for status in [200, 200, 503, CLIENT_GONE] {
+        // The second one is an endpoint's own.
+        for status in [200, CLIENT_GONE, 503, CLIENT_GONE] {
             metrics.request("GET", status, MILLI);
         }
         metrics.exhausted.add();
+        metrics.gone_unanswered.add();
         metrics.refuse(Refusal::Malformed);
         history.read(&metrics, []);
         history.read(&metrics, []);

@@ -2,7 +2,7 @@
 //!
 //! [`Monitor`] answers on a listener of its own, with a table of connections, limits and threads of
 //! its own, so it answers also while clients hold every worker, and goes on while the proxy stops.
-//! It asks no endpoint, writes no line to the log and counts nothing.
+//! It asks no endpoint. What its clients do is neither logged nor counted.
 //!
 //! Always: GET and HEAD only; no path, query or key of an endpoint's URL is shown; where it listens
 //! on a loopback address, only requests for that host are answered, so that no web page can read
@@ -23,11 +23,11 @@ mod text;
 mod view;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use self::history::History;
 use self::host::is_local;
@@ -36,7 +36,7 @@ pub use self::snapshot::Sources;
 use crate::downstream::limits::Limits;
 use crate::downstream::{ClientRequest, Handler, Responder};
 use crate::http::local_reply::{PLAIN_TEXT, Reply};
-use crate::http::request::RequestHead;
+use crate::http::request::{Rejection, RequestHead};
 use crate::util::lock::lock;
 use crate::util::random;
 
@@ -45,11 +45,13 @@ pub const LIMITS: Limits = Limits {
     max_connections: 32,
     workers: 32,
     max_header: 16 << 10,
-    max_body: 4 << 10,
+    // A body would only keep it waiting.
+    max_body: 0,
     idle_timeout: Duration::from_secs(75),
-    header_timeout: Duration::from_secs(5),
+    header_timeout: Duration::from_secs(1),
     client_timeout: Duration::from_secs(5),
     half_close: true,
+    quiet: true,
 };
 
 /// In the head of every answer.
@@ -158,7 +160,7 @@ impl Monitor {
         let snapshot = self.snapshot();
         let view = view::view(&snapshot);
         let mut accepted = request.headers().elements("Accept");
-        if !accepted.any(|kind| kind.starts_with(b"text/html")) {
+        if !accepted.any(takes_html) {
             return Answer::text(200, text::page(&snapshot, &view));
         }
         let nonce = nonce();
@@ -194,6 +196,8 @@ impl Handler for Monitor {
         };
         responder.send(&reply.to_bytes(SystemTime::now()), persistence);
     }
+
+    fn refused(&self, _: &Rejection, _: SocketAddr, _: Instant, _: u64) {}
 }
 
 struct Answer {
@@ -216,6 +220,15 @@ impl Answer {
             extra: "",
         }
     }
+}
+
+/// Whether an element of `Accept` asks for HTML (RFC 9110 12.5.1).
+fn takes_html(element: &[u8]) -> bool {
+    let mut parts = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let is_html = |kind: &[u8]| kind.eq_ignore_ascii_case(b"text/html");
+    let is_zero = |weight: &[u8]| weight.iter().all(|byte| b"0.".contains(byte));
+    parts.next().is_some_and(is_html)
+        && !parts.any(|part| matches!(part, [b'q' | b'Q', b'=', weight @ ..] if is_zero(weight)))
 }
 
 /// Whether a query has this word among its parts.

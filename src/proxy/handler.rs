@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,10 +13,10 @@ use crate::dispatch::policy::OnExhausted;
 use crate::dispatch::trail::Trail;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::limits::TOO_MANY;
-use crate::downstream::{ClientRequest, Handler, Responder, refusal};
+use crate::downstream::{ClientRequest, Handler, Responder, log_refusal};
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{ForwardRules, response_head};
-use crate::http::local_reply::{Exhausted, PROXY_STATUS};
+use crate::http::local_reply::{Exhausted, PROXY_STATUS, rejected};
 use crate::http::location::LocationRewrite;
 use crate::http::max_forwards;
 use crate::http::request::{Persistence, Rejection};
@@ -31,6 +32,9 @@ use crate::util::io_error::describe;
 /// Stands behind every report of a client that went away: it may only have closed its
 /// sending side.
 const HALF_CLOSE_HINT: &str = " (see -half-close)";
+
+/// Of a request whose answer panics.
+const INTERNAL_ERROR: &str = "internal error";
 
 /// What scripts look for.
 const NO_USABLE_ANSWER: &str = "endpoints failed to return a valid answer";
@@ -59,11 +63,15 @@ impl Handler for Proxy {
             let after = received_at.elapsed();
             return self.metrics.request(request.head.method(), 200, after);
         }
-        if let Some(rejection) = loop_rejection(&request.head, self.rules.via.as_ref()) {
-            self.refused(&rejection);
-            let answer = refusal(&rejection, request.client, request.received_at);
-            responder.send(&answer, Persistence::Close);
-            return;
+        let asterisk = || {
+            let is_asterisk = request.head.target() == b"*";
+            is_asterisk.then(|| Rejection::bad("OPTIONS * can't be forwarded").of(&request.head))
+        };
+        let looped = loop_rejection(&request.head, self.rules.via.as_ref());
+        if let Some(rejection) = looped.or_else(asterisk) {
+            let answer = rejected(&rejection, SystemTime::now());
+            let sent = responder.send(&answer, Persistence::Close);
+            return self.refused(&rejection, request.client, request.received_at, sent);
         }
         let cancellation = RequestCancellation::new(request.watch);
         let started = request.received_at;
@@ -82,8 +90,7 @@ impl Handler for Proxy {
             cancellation: Arc::clone(&cancellation),
             started,
             metrics: Arc::clone(&self.metrics),
-            status: Cell::new(500),
-            is_logged: Cell::new(false),
+            has_ended: Cell::new(false),
         };
         // Called while the losers end, perhaps on another thread.
         let answer = move |dispatched: Dispatched| {
@@ -97,8 +104,9 @@ impl Handler for Proxy {
         self.dispatcher.dispatch(&request, &cancellation, answer);
     }
 
-    fn refused(&self, rejection: &Rejection) {
+    fn refused(&self, rejection: &Rejection, client: SocketAddr, received_at: Instant, sent: u64) {
         self.metrics.refuse(counted_as(rejection));
+        log_refusal(rejection, client, received_at, sent);
     }
 }
 
@@ -129,23 +137,17 @@ struct Exchange {
     cancellation: Arc<RequestCancellation>,
     started: Instant,
     metrics: Arc<Metrics>,
-    /// Under which status code the request is counted.
-    status: Cell<u16>,
-    is_logged: Cell<bool>,
+    /// It has been counted, and is logged.
+    has_ended: Cell<bool>,
 }
 
-/// Counts the request, also one whose answer panics, which is a 500. That is logged by the hook
-/// and the thread of the connection.
+/// One whose answer panics is a 500. Where that was, the hook logs.
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let method = self.request.head.method();
-        let after = self.started.elapsed();
-        let status = self.status.get();
-        self.metrics.request(method, status, after);
-        if !self.is_logged.get() {
-            let reason = Some(&"internal error" as &dyn Display);
-            self.report(Some(status), 0, &NO_ATTEMPTS, reason)
-                .log_in_json();
+        if !self.has_ended.get() {
+            let reason = Some(&INTERNAL_ERROR as &dyn Display);
+            self.end(Some(500), 0, &NO_ATTEMPTS, reason)
+                .log(format_args!("{INTERNAL_ERROR}, returning 500"));
         }
     }
 }
@@ -200,7 +202,6 @@ impl Exchange {
             self.location_rewrite(&endpoint.url),
         );
         let relayed = relay::relay(&mut responder, answer, head, framing);
-        self.status.set(status);
         if !usable {
             self.metrics.exhausted.add();
         }
@@ -220,7 +221,7 @@ impl Exchange {
         let report = RequestReport {
             endpoint: Some(index),
             hedged,
-            ..self.report(Some(status), bytes, &attempts, reason)
+            ..self.end(Some(status), bytes, &attempts, reason)
         };
         let target = Target(report.request.target);
         let span = GoDuration::from(report.duration);
@@ -244,7 +245,7 @@ impl Exchange {
     fn break_off(&self, relayed: Relayed, is_cut_off: bool) -> Option<BreakOff> {
         let broken = match relayed {
             Relayed::Whole => return None,
-            _ if is_cut_off => return Some(BreakOff::CutOff),
+            _ if is_cut_off => BreakOff::CutOff,
             Relayed::Truncated(Failure::Cancelled) => BreakOff::ClientGone(self.hint()),
             Relayed::Truncated(failure) => return Some(BreakOff::Endpoint(failure)),
             Relayed::ClientGone(error) => match error.kind() {
@@ -258,16 +259,19 @@ impl Exchange {
         Some(broken)
     }
 
-    /// What the request has come to, at its end. No endpoint has answered it.
-    fn report<'a>(
+    /// Counts the request, which has ended. Returns what it has come to: no endpoint has answered
+    /// it.
+    fn end<'a>(
         &'a self,
         status: Option<u16>,
         bytes: u64,
         attempts: &'a dyn Display,
         reason: Option<&'a dyn Display>,
     ) -> RequestReport<'a> {
-        self.is_logged.set(true);
+        self.has_ended.set(true);
         let (request, duration) = (self.request.name(), self.started.elapsed());
+        let counted_as = status.unwrap_or(CLIENT_GONE);
+        self.metrics.request(request.method, counted_as, duration);
         RequestReport {
             attempts,
             reason,
@@ -288,13 +292,13 @@ impl Exchange {
         let reason = if responder.is_cut_off() {
             BreakOff::CutOff
         } else {
-            self.metrics.clients_gone.add();
             BreakOff::ClientGone(self.hint())
         };
         responder.abort();
-        self.status.set(CLIENT_GONE);
+        self.metrics.clients_gone.add();
+        self.metrics.gone_unanswered.add();
         let attempts = trail.in_json();
-        let report = self.report(None, 0, &attempts, Some(&reason));
+        let report = self.end(None, 0, &attempts, Some(&reason));
         report.log(format_args!(
             "request {} given up after {}: {reason}",
             Target(report.request.target),
@@ -313,14 +317,65 @@ impl Exchange {
             retry_after,
         };
         let bytes = responder.send(&reply.to_bytes(SystemTime::now()), persistence);
-        self.status.set(status);
         self.metrics.exhausted.add();
         let reason = Some(&NO_USABLE_ANSWER as &dyn Display);
-        self.report(Some(status), bytes, &trail.in_json(), reason)
+        self.end(Some(status), bytes, &trail.in_json(), reason)
             .log(format_args!("{NO_USABLE_ANSWER}, returning {status}"));
     }
 
     fn hint(&self) -> &'static str {
         if self.half_close { "" } else { HALF_CLOSE_HINT }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::header::Headers;
+    use crate::http::request::{RequestHead, Version};
+    use crate::util::body::BodyWriter;
+    use crate::util::client_watch::ClientWatch;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_request_whose_answer_panics_is_counted_as_a_500_and_any_other_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = listener.local_addr().unwrap();
+        let socket = Arc::new(TcpStream::connect(client).unwrap());
+        let head = RequestHead::new(
+            "GET",
+            b"/p",
+            Version::Http11,
+            None,
+            Headers::new(),
+            client.ip(),
+        );
+        let metrics: Arc<Metrics> = Arc::default();
+        let exchange = || Exchange {
+            on_exhausted: OnExhausted::Status500,
+            proxy_status: false,
+            half_close: false,
+            rules: Arc::default(),
+            request: Arc::new(Request {
+                head: head.clone(),
+                body: BodyWriter::default().finish(),
+                client,
+                session: Arc::default(),
+            }),
+            cancellation: RequestCancellation::new(ClientWatch::new(
+                Arc::clone(&socket),
+                false,
+                Arc::default(),
+            )),
+            started: Instant::now(),
+            metrics: Arc::clone(&metrics),
+            has_ended: Cell::new(false),
+        };
+        drop(exchange());
+        let _ = exchange().end(Some(200), 0, &NO_ATTEMPTS, None);
+        let _ = exchange().end(None, 0, &NO_ATTEMPTS, None);
+        let counted: Vec<_> = metrics.requests().collect();
+        let wanted = [("GET", 200, 1), ("GET", CLIENT_GONE, 1), ("GET", 500, 1)];
+        assert_eq!(counted, wanted);
     }
 }

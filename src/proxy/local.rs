@@ -17,11 +17,7 @@ pub fn answer_finally(
 ) {
     let persistence = responder.persistence();
     let answer = max_forwards::final_answer(request, persistence, SystemTime::now());
-    let name = RequestName {
-        method: request.method(),
-        target: request.target(),
-        client,
-    };
+    let name = RequestName::of(request, client);
     let bytes = responder.send(&answer, persistence);
     let after = received_at.elapsed();
     let report = RequestReport::without_endpoint(name, Some(200), bytes, after);

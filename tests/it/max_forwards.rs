@@ -14,7 +14,7 @@ fn options_that_may_not_be_forwarded_gets_an_empty_answer() {
     let proxy = Proxy::serial(&[&backend]).start();
     let mut client = proxy.client();
     // The connection is kept.
-    for target in ["/a", "/b"] {
+    for target in ["/a", "*", "/b"] {
         client.request(&format!("OPTIONS {target}"), ZERO);
         let answer = client.response();
         assert_eq!((answer.status(), answer.body()), (200, String::new()));
@@ -110,4 +110,19 @@ fn a_chain_of_proxies_is_followed_hop_by_hop() {
     assert_eq!(backend.calls(), 0);
     assert_eq!(trace(2), "the end");
     assert_eq!(backend.request().header("max-forwards"), Some("0"));
+}
+
+#[test]
+fn a_request_about_the_whole_server_is_for_this_one_or_for_none() {
+    let backend = Backend::untouched();
+    let proxy = Proxy::serial(&[&backend]).start();
+    for headers in ["", "Max-Forwards: 1\r\n"] {
+        let mut client = proxy.client();
+        client.request("OPTIONS *", headers);
+        let answer = client.response();
+        assert_eq!(answer.status(), 400);
+        assert_eq!(answer.body(), "OPTIONS * can't be forwarded\n");
+        let line = proxy.wait_for_refusal(client.local_address());
+        assert!(line.contains(" (400) (OPTIONS * of "), "{line}");
+    }
 }

@@ -96,13 +96,41 @@ fn what_is_asked_of_it_is_neither_logged_nor_counted() {
     for target in ["/metrics", "/livez", "/x"] {
         ask(&proxy, target);
     }
+    for (request, code) in [
+        ("\u{16}\u{3}\u{1}", 400),
+        ("CONNECT h:1 HTTP/1.1\r\n\r\n", 405),
+        ("GET /livez HTTP/1.1\r\n\r\n", 400),
+        (
+            "GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n",
+            413,
+        ),
+    ] {
+        let mut client = Client::connect(monitor_of(&proxy));
+        client.send(request);
+        assert_eq!(client.response().status(), code);
+        // Nothing is left to be logged.
+        client.closed();
+    }
+    let waiting: Vec<_> = (0..40)
+        .map(|_| Client::connect(monitor_of(&proxy)))
+        .collect();
+    assert_eq!(ask(&proxy, "/livez").status(), 200);
+    drop(waiting);
     proxy.get_and_settle("/one");
-    let scrape = Scrape::with(&proxy, &[("brp_http_request_duration_seconds_count", 1.0)]);
+    let wanted = [
+        ("brp_http_request_duration_seconds_count", 1.0),
+        ("brp_connections_active", 0.0),
+        ("brp_http_requests_in_flight", 0.0),
+    ];
+    let scrape = Scrape::with(&proxy, &wanted);
     assert_eq!(scrape.sum("brp_http_requests_total", ""), 1.0);
-    assert_eq!(scrape.get("brp_connections_active"), 0.0);
-    assert_eq!(scrape.get("brp_http_requests_in_flight"), 0.0);
-    let log = proxy.log_with("request");
-    assert_eq!(log.len(), 1, "{log:#?}");
+    assert_eq!(scrape.sum("brp_refused_requests_total", ""), 0.0);
+    let log = proxy.log();
+    let words = ["configuring", "starting on", "monitor on", "request /one"];
+    assert_eq!(log.len(), words.len(), "{log:#?}");
+    for (line, words) in log.iter().zip(words) {
+        assert!(line.starts_with(words), "{line}");
+    }
 }
 
 #[test]
@@ -265,4 +293,29 @@ fn readiness_can_depend_on_the_endpoints() {
     );
     assert_eq!(ask(&proxy, "/readyz?verbose&endpoints").status(), 503);
     assert_eq!(ask(&proxy, "/readyz").status(), 200);
+}
+
+#[test]
+fn lines_that_cannot_be_written_are_counted() {
+    let backend = Backend::always(status(200));
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("ready");
+    let command = Proxy::serial(&[&backend])
+        .flag("-log-file", "/dev/full")
+        .flag("-monitor", ":0")
+        .flag("-ready-file", file.to_str().unwrap())
+        .command();
+    let _process = Process::start(command);
+    let addresses = || -> Option<Vec<SocketAddr>> {
+        let lines = fs::read_to_string(&file).ok()?;
+        Some(lines.lines().map(|line| line.parse().unwrap()).collect())
+    };
+    let addresses = eventually("addresses", addresses, Option::is_some).unwrap();
+    assert_eq!(Client::connect(addresses[0]).get("/").status(), 200);
+    let lost = || {
+        let page = Client::connect(addresses[1]).get("/metrics").body();
+        Scrape::parse(&page).get("brp_log_lines_dropped_total")
+    };
+    // Three of the start and one of the request.
+    eventually("lost lines", lost, |lost| *lost == 4.0);
 }

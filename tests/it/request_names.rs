@@ -149,7 +149,8 @@ fn what_is_known_of_a_refused_request() {
             400,
             "PUT /form",
         ),
-        ("CONNECT h:1 HTTP/1.1\r\n", 405, ""),
+        ("CONNECT h:1 HTTP/1.1\r\n", 405, "CONNECT h:1"),
+        ("CONNECT h:1\t", 400, "CONNECT"),
         (&long, 431, "GET /long"),
         (
             "POST /body?q HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n",

@@ -53,6 +53,7 @@ const LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(10),
     client_timeout: Duration::from_secs(30),
     half_close: true,
+    quiet: false,
 };
 
 fn main() -> ExitCode {

@@ -60,7 +60,7 @@ fn any_token_is_a_method_and_keeps_its_case() {
         assert_eq!(found, bad("malformed method"), "{method:?}");
     }
     assert_eq!(
-        reason("CONNECT "),
+        reason("CONNECT h:1 "),
         (405, "CONNECT is not supported".to_owned())
     );
 }
@@ -131,7 +131,7 @@ fn a_target_that_can_not_be_forwarded_is_rejected() {
         ("GET http://\u{e9}/ ", host),
         ("GET http://a\\b/ ", host),
         ("GET * HTTP/1.1\r\n", neither),
-        ("OPTIONS * HTTP/1.1\r\n", "OPTIONS * can't be forwarded"),
+        ("OPTIONS *x", neither),
         ("PRI * HTTP/1.1\r\n", neither),
     ] {
         assert_eq!(reason(start), bad(wanted), "{start:?}");
