@@ -4,14 +4,18 @@ use std::fmt::{self, Display, Write as _};
 
 use crate::util::text::is_unfit;
 
-/// Bytes that a client has sent, as text: what is not UTF-8 is escaped as in `\xff`.
+/// Bytes that a client has sent, as text: what is not UTF-8 is escaped as in `\xff`, and a
+/// backslash as in `\\`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Escaped<'a>(pub(super) &'a [u8]);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in self.0.utf8_chunks() {
-            f.write_str(part.valid())?;
+            for piece in part.valid().split_inclusive('\\') {
+                f.write_str(piece)?;
+                f.write_str(if piece.ends_with('\\') { "\\" } else { "" })?;
+            }
             if !part.invalid().is_empty() {
                 write!(f, "{}", part.invalid().escape_ascii())?;
             }
@@ -45,6 +49,7 @@ mod tests {
         for (text, shown) in [
             (&b"/plain/path?q=%20&r='\""[..], "/plain/path?q=%20&r='\""),
             (b"\xff\xc3x", "\\xff\\xc3x"),
+            (br"/\xff\", r"/\\xff\\"),
             (b"", ""),
             ("\u{fc}\u{4e2d}".as_bytes(), "\u{fc}\u{4e2d}"),
         ] {

@@ -47,6 +47,8 @@ pub struct Logging {
     simplelog: Arc<WriteLogger<Queue>>,
     queue: Queue,
     has_file: bool,
+    /// The log is the standard error, in JSON: nothing else may stand there.
+    has_json_on_stderr: bool,
     /// Lines are JSON objects.
     json: Option<Arc<JsonLayout>>,
     without_served: bool,
@@ -89,6 +91,7 @@ impl Logging {
             json: config.json.then(|| Arc::new(format::json(config))),
             without_served: config.without_served,
             has_file: matches!(destination, LogDestination::File(_)),
+            has_json_on_stderr: config.json && destination == LogDestination::Stderr,
         };
         let log = logging.clone();
         thread::Builder::new()
@@ -132,8 +135,10 @@ impl Logging {
     /// there is one. Waits at most two seconds for the log.
     pub fn fatal(&self, message: impl fmt::Display) {
         let line = one_line(message);
-        let _ = writeln!(io::stderr(), "{line}");
-        if self.has_file {
+        if !self.has_json_on_stderr {
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+        if self.has_file || self.has_json_on_stderr {
             log::error!("{line}");
         }
         let _ = self.flush(Duration::from_secs(2));
@@ -156,8 +161,6 @@ impl Log for Logging {
         line.clear();
         match &self.json {
             Some(layout) => layout.write(&mut line, record, SystemTime::now()),
-            // Its text is in other lines.
-            None if record.args().as_str() == Some("") => return,
             None => write_line(&mut line, record.args()),
         }
         let mut builder = Record::builder();
@@ -304,6 +307,26 @@ mod tests {
         let kept = seen * 500;
         assert!(missing > 1000 && kept > QUEUE_BYTES / 2, "{missing} lost");
         assert!(logging.flush(LIMIT));
+    }
+
+    #[test]
+    fn a_reader_that_has_made_writes_return_early_gets_all_in_whole_lines() {
+        const SENT: usize = 1000;
+        let (reader, writer) = pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let logging = to(writer);
+        let padding = "x".repeat(1000);
+        for number in 0..SENT {
+            say(&logging, format_args!("{number} {padding}"));
+        }
+        // The pipe is full long before that.
+        assert!(!logging.flush(Duration::from_millis(50)));
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+        for number in 0..SENT {
+            assert_eq!(lines.next(), Some(format!("{number} {padding}")));
+        }
+        assert!(logging.flush(LIMIT));
+        assert_eq!(logging.dropped_lines(), 0);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! The first line wakes it. It gathers for [`GATHER`], in which a push makes no system call, and
 //! writes what has come at once.
 //!
-//! A write that fails (a pipe without a reader, a full disk) costs the lines that were in
-//! it, and nothing else. After the next write that works, a line in the log says how many
-//! lines have been lost since the start.
+//! A write that fails (a pipe without a reader, a full disk) costs the lines of which nothing has
+//! gone out, and no others: one that has begun is ended first thing with the next write. After the
+//! next write that works, a line in the log says how many lines have been lost since the start.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::Ordering;
@@ -17,6 +18,7 @@ use std::{iter, thread};
 
 use crossbeam_channel::Receiver;
 use log::{Log, Record};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::config::LogDestination;
 use super::queue::{Item, Queue};
@@ -34,25 +36,34 @@ pub(super) fn run(
     log: &dyn Log,
 ) {
     let (mut reported, mut flushes) = (0, Vec::new());
+    // The rest of a line that has begun in the file.
+    let mut begun = Vec::new();
     while let Ok(first) = items.recv() {
         thread::sleep(GATHER);
-        let mut lines = Vec::new();
+        let (mut lines, mut failed) = (Vec::new(), 0);
         for item in iter::once(first).chain(items.try_iter()) {
             match item {
                 Item::Line(line) => lines.push(line),
                 Item::Flush(done) => flushes.push(done),
                 Item::Reopen => match open(destination) {
-                    Ok(new) => file = new,
+                    Ok(new) => {
+                        file = new;
+                        failed += ends(&mem::take(&mut begun));
+                    }
                     Err(error) => drop(writeln!(io::stderr(), "{error}; the old one stays in use")),
                 },
             }
         }
-        let bytes = lines.concat();
-        let written = file.write_all(&bytes);
-        let failed = written.map_or(lines.len(), |()| 0);
-        queue.bytes.fetch_sub(bytes.len(), Ordering::SeqCst);
+        let lines = lines.concat();
+        let bytes = [&*begun, &lines].concat();
+        let (out, rest) = bytes.split_at(write(&mut file, &bytes));
+        let is_begun = out.last().map_or(!begun.is_empty(), |last| *last != b'\n');
+        let end = rest.split_inclusive(|byte| *byte == b'\n').next();
+        begun = end.filter(|_| is_begun).unwrap_or_default().to_vec();
+        failed += ends(rest) - ends(&begun);
+        queue.bytes.fetch_sub(lines.len(), Ordering::SeqCst);
         let dropped = failed + queue.dropped.fetch_add(failed, Ordering::SeqCst);
-        if failed == 0 && dropped > reported {
+        if rest.is_empty() && dropped > reported {
             let lost = format_args!("{dropped} log lines could not be written since the start");
             log.log(&Record::builder().target(module_path!()).args(lost).build());
             reported = dropped;
@@ -61,6 +72,28 @@ pub(super) fn run(
             flushes.clear();
         }
     }
+}
+
+/// How many lines end in these bytes.
+fn ends(bytes: &[u8]) -> usize {
+    bytes.split(|byte| *byte == b'\n').count() - 1
+}
+
+/// Writes as much as can be, and waits for room where the other end of a pipe has made writes
+/// return without it. Returns how many bytes that was.
+fn write(file: &mut File, bytes: &[u8]) -> usize {
+    let mut out = 0;
+    while let Some(rest) = bytes.get(out..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(amount @ 1..) => out += amount,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let _ = poll(&mut [PollFd::new(&*file, PollFlags::OUT)], None);
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
+    out
 }
 
 /// Opens a file, or a duplicate of a standard stream. That has neither the buffer nor the
