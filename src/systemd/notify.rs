@@ -5,14 +5,15 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use log::warn;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::util::io_error::describe;
+use crate::util::lock::lock;
 
 /// How long a notification may wait for room in systemd's socket.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,6 +27,9 @@ struct Channel {
     socket: UnixDatagram,
     address: SocketAddr,
     is_ready: AtomicBool,
+    /// Reloads that have not ended.
+    reloads: Mutex<usize>,
+    has_failed: AtomicBool,
 }
 
 impl Notifier {
@@ -34,15 +38,18 @@ impl Notifier {
     pub(super) fn to(name: Option<&OsStr>) -> Self {
         let open = |name: &OsStr| -> io::Result<Channel> {
             let address = match name.as_bytes() {
-                [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest),
-                _ => SocketAddr::from_pathname(name),
+                [b'@', rest @ ..] if !rest.is_empty() => SocketAddr::from_abstract_name(rest),
+                [b'/', ..] => SocketAddr::from_pathname(name),
+                _ => Err(io::ErrorKind::Unsupported.into()),
             }?;
             let socket = UnixDatagram::unbound()?;
             socket.set_write_timeout(Some(PATIENCE))?;
             Ok(Channel {
                 socket,
                 address,
-                is_ready: AtomicBool::new(false),
+                is_ready: AtomicBool::default(),
+                reloads: Mutex::default(),
+                has_failed: AtomicBool::default(),
             })
         };
         Self(name.and_then(|name| open(name).ok()).map(Arc::new))
@@ -67,15 +74,17 @@ impl Notifier {
         self.send(&format!("STATUS={status}"));
     }
 
-    /// Sends the state: what the process reads is read anew, until what is returned is dropped.
-    /// Nothing is sent before the process is ready.
+    /// Sends the state: what the process reads is read anew, until what is returned is dropped, and
+    /// so is that of every other reload. Nothing is sent before the process is ready.
     #[must_use = "dropping it says that the process has reloaded"]
     pub fn reloading(&self) -> Reloading {
         let channel = self.0.as_deref();
-        let is_ready = |channel: &Channel| channel.is_ready.load(Ordering::SeqCst);
-        if !channel.is_some_and(is_ready) {
+        let is_ready = |channel: &&Channel| channel.is_ready.load(Ordering::SeqCst);
+        let Some(channel) = channel.filter(is_ready) else {
             return Reloading(Self(None));
-        }
+        };
+        let mut reloads = lock(&channel.reloads);
+        *reloads += 1;
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
@@ -88,13 +97,16 @@ impl Notifier {
     }
 
     fn send(&self, state: &str) {
-        let Some(Channel {
-            socket, address, ..
-        }) = self.0.as_deref()
-        else {
+        let Some(channel) = self.0.as_deref() else {
             return;
         };
-        if let Err(error) = socket.send_to_addr(state.as_bytes(), address) {
+        let sent = channel
+            .socket
+            .send_to_addr(state.as_bytes(), &channel.address);
+        // Once is enough: the status changes often.
+        if let Err(error) = sent
+            && !channel.has_failed.swap(true, Ordering::SeqCst)
+        {
             warn!("cannot notify systemd: {}", describe(&error));
         }
     }
@@ -106,7 +118,14 @@ pub struct Reloading(Notifier);
 
 impl Drop for Reloading {
     fn drop(&mut self) {
-        self.0.send("READY=1");
+        let Some(channel) = self.0.0.as_deref() else {
+            return;
+        };
+        let mut reloads = lock(&channel.reloads);
+        *reloads -= 1;
+        if *reloads == 0 {
+            self.0.send("READY=1");
+        }
     }
 }
 

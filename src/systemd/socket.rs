@@ -21,8 +21,8 @@ pub struct HandedOver(Result<Option<OwnedFd>, HandOverError>);
 /// Why what was handed over cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandOverError {
-    /// There are so many of them, with these names.
-    Several(usize, String),
+    /// There are so many of them, or it is no number, with these names.
+    Several(String, String),
     /// The descriptor is not open.
     Closed,
     /// It is no socket, or none for TCP that listens.
@@ -58,12 +58,12 @@ impl HandedOver {
     /// has started this one, are none.
     pub(super) fn of(pid: Option<&OsStr>, number: Option<&OsStr>, names: Option<&OsStr>) -> Self {
         let pid = pid.and_then(|pid| pid.to_str()?.parse().ok());
-        let number = number.and_then(|number| number.to_str()?.parse().ok());
-        let names = || names.unwrap_or_default().to_string_lossy().into_owned();
-        Self(match number.filter(|_| pid == Some(process::id())) {
-            None | Some(0) => Ok(None),
-            Some(1) => adopt().ok_or(HandOverError::Closed).map(Some),
-            Some(number) => Err(HandOverError::Several(number, names())),
+        let number = number.filter(|_| pid == Some(process::id()));
+        let text = |text: Option<&OsStr>| text.unwrap_or_default().to_string_lossy().into_owned();
+        Self(match &*text(number) {
+            "" | "0" => Ok(None),
+            "1" => adopt().ok_or(HandOverError::Closed).map(Some),
+            other => Err(HandOverError::Several(other.to_owned(), text(names))),
         })
     }
 

@@ -11,12 +11,15 @@ use crate::common::{
 };
 use rustix::process::Signal;
 use std::{
-    io,
+    io::{self, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
         fd::OwnedFd,
         linux::net::SocketAddrExt,
-        unix::net::{SocketAddr as UnixAddress, UnixDatagram},
+        unix::{
+            fs::OpenOptionsExt,
+            net::{SocketAddr as UnixAddress, UnixDatagram},
+        },
     },
     path::Path,
     process::{Command, Stdio},
@@ -127,6 +130,78 @@ fn a_manager_that_is_not_there_is_told_in_the_log() {
     assert_eq!(proxy.get("/").status(), 200);
     proxy.signal(Signal::TERM);
     assert!(proxy.wait_for_exit().success());
+    // Once, though each notification fails.
+    let warnings = proxy.out.to_the_end();
+    let warnings = warnings.iter().filter(|line| line.contains("systemd"));
+    assert_eq!(warnings.count(), 1);
+}
+
+#[test]
+fn an_address_that_is_neither_a_path_nor_an_abstract_name_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = Manager(UnixDatagram::bind(&path).unwrap());
+    let backend = Backend::untouched();
+    let script = format!("cd {}; exec \"$0\" \"$@\"", directory.path().display());
+    for address in ["notify", "./notify", "vsock:2:1", "@", ""] {
+        let mut proxy = Proxy::serial(&[&backend])
+            .env("NOTIFY_SOCKET", address)
+            .within(&["sh", "-c", &script])
+            .start();
+        proxy.signal(Signal::TERM);
+        assert!(proxy.wait_for_exit().success());
+        let log = proxy.out.to_the_end();
+        assert!(!log.iter().any(|line| line.contains("systemd")), "{log:#?}");
+    }
+    assert!(manager.has_nothing_for(Duration::from_millis(1)));
+}
+
+#[test]
+fn a_signal_during_a_reload_is_another_one_and_the_manager_is_notified_of_the_end_of_both() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = Manager(UnixDatagram::bind(&path).unwrap());
+    let backend = Backend::untouched();
+    let (one, list) = (backend.url() + "\n", directory.path().join("list"));
+    let put = |name: &str| std::fs::rename(directory.path().join(name), &list).unwrap();
+    std::fs::write(&list, &one).unwrap();
+    let mut proxy = Proxy::serial(&[&format!("@{}", list.display())])
+        .env("NOTIFY_SOCKET", path.to_str().unwrap())
+        .start();
+    assert_eq!(manager.next(), "STATUS=serving, 1 of 1 endpoints");
+    assert_eq!(manager.next(), "READY=1");
+
+    let pipe = directory.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    put("pipe");
+    let reload = || {
+        proxy.signal(Signal::HUP);
+        assert!(manager.next().starts_with("RELOADING=1\n"));
+    };
+    reload();
+    // It can be opened so once the proxy reads it.
+    let open = || {
+        let mut options = std::fs::OpenOptions::new();
+        let options = options.write(true).custom_flags(libc::O_NONBLOCK);
+        options.open(&list).ok()
+    };
+    let pipe = eventually("a reader", open, Option::is_some);
+    std::fs::write(directory.path().join("two"), one.repeat(2)).unwrap();
+    put("two");
+    // Of the first one of these comes another reload, which stands for the others.
+    for _ in 0..3 {
+        reload();
+    }
+    pipe.unwrap().write_all(one.as_bytes()).unwrap();
+    let mut both = [manager.next(), manager.next()];
+    both.sort();
+    assert_eq!(both, ["READY=1", "STATUS=serving, 2 of 2 endpoints"]);
+    proxy.wait_for_log("endpoints reloaded: 1 new, 0 gone, 1 kept");
+    assert_eq!(proxy.log_with("nothing has changed").len(), 1);
+    proxy.signal(Signal::TERM);
+    assert_eq!(manager.next(), "STOPPING=1\nSTATUS=stopping");
+    assert!(proxy.wait_for_exit().success());
 }
 
 /// The proxy with `socket` as descriptor 3, as systemd hands it over.
@@ -198,7 +273,7 @@ fn what_is_no_listening_tcp_socket_is_a_clear_error() {
     let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
     let other = listener();
     let stream = TcpStream::connect(other.local_addr().unwrap()).unwrap();
-    let table: [(OwnedFd, &str, &str); 5] = [
+    let table: [(OwnedFd, &str, &str); 7] = [
         (UdpSocket::bind("127.0.0.1:0").unwrap().into(), OURS, kind),
         (stream.into(), OURS, kind),
         (io::pipe().unwrap().0.into(), OURS, kind),
@@ -211,6 +286,16 @@ fn what_is_no_listening_tcp_socket_is_a_clear_error() {
             listener().into(),
             "export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=a:b",
             "LISTEN_FDS hands over 2 sockets (\"a:b\"), and one is wanted",
+        ),
+        (
+            listener().into(),
+            "export LISTEN_PID=$$ LISTEN_FDS=one",
+            "LISTEN_FDS hands over one sockets, and one is wanted",
+        ),
+        (
+            listener().into(),
+            "export LISTEN_PID=$$ LISTEN_FDS=-1",
+            "LISTEN_FDS hands over -1 sockets, and one is wanted",
         ),
     ];
     let backend = Backend::untouched();
