@@ -111,7 +111,7 @@ fn run(
     logging: &Logging,
     Environment { notifier, socket }: Environment,
 ) -> Result<(), Box<dyn Error>> {
-    let started = SystemTime::now();
+    let started = (SystemTime::now(), Instant::now());
     log_panics();
     let limits = fitting_limits(&config)?;
     check_storage();

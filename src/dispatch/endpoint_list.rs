@@ -28,6 +28,8 @@ pub struct EndpointList {
 pub struct EndpointState {
     /// Its number.
     pub number: usize,
+    /// It is asked only when no other one has a usable answer.
+    pub is_backup: bool,
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
     /// It is passed over, at least for so long.
@@ -97,6 +99,7 @@ impl EndpointList {
         let endpoints = self.endpoints.iter().enumerate();
         endpoints.map(move |(number, endpoint)| EndpointState {
             number,
+            is_backup: number + self.backups >= self.count(),
             endpoint: Arc::clone(endpoint),
             passed_over: self.cooldown.passed_over(number, now),
         })

@@ -211,10 +211,11 @@ impl Lost {
         let is_cancelled = *failure == Failure::Cancelled;
         let report = AttemptReport {
             endpoint: self.mark.endpoint,
-            outcome: if is_cancelled {
-                "cancelled"
-            } else {
-                failure.error_type()
+            outcome: match failure {
+                Failure::Cancelled => "cancelled",
+                // The time was over before it began.
+                Failure::Timeout(_) if self.after.is_zero() => "not_tried",
+                _ => failure.error_type(),
             },
             reason: if is_cancelled { None } else { Some(failure) },
             status: self.status,

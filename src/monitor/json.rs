@@ -89,6 +89,7 @@ fn status(json: &mut Json, snapshot: &Snapshot) {
 fn endpoint(json: &mut Json, endpoint: &EndpointSnapshot) {
     json.number("endpoint", endpoint.number);
     json.text("upstream", &endpoint.upstream);
+    json.number("backup", endpoint.is_backup);
     json.seconds("passed_over_s", endpoint.passed_over);
     json.number("ejections", endpoint.ejections);
     json.number("attempts", endpoint.attempts());

@@ -13,6 +13,7 @@ pub(super) struct Process {
     pub(super) cpu: Duration,
     /// In bytes.
     pub(super) resident: Option<u64>,
+    pub(super) virtual_size: Option<u64>,
     pub(super) threads: Option<u64>,
     pub(super) open_descriptors: Option<u64>,
     /// `None`: no limit.
@@ -27,6 +28,7 @@ impl Process {
         Self {
             cpu: Duration::try_from(cpu).unwrap_or_default(),
             resident: number(&status, "VmRSS:").map(|kib| kib * 1024),
+            virtual_size: number(&status, "VmSize:").map(|kib| kib * 1024),
             threads: number(&status, "Threads:"),
             // The one that is read is one of them.
             open_descriptors: open.and_then(|open| u64::try_from(open).ok()?.checked_sub(1)),
@@ -51,6 +53,7 @@ mod tests {
         let process = Process::read();
         assert!(!process.cpu.is_zero());
         assert!(process.resident.unwrap() > 1 << 18);
+        assert!(process.virtual_size > process.resident);
         assert!(process.threads.unwrap() >= 1);
         let open = process.open_descriptors.unwrap();
         assert!(open >= 1 && process.most_descriptors.is_none_or(|most| open <= most));

@@ -45,8 +45,9 @@ fn requests(page: &mut Page, snapshot: &Snapshot) {
     page.family(
         "brp_http_requests_total",
         "counter",
-        "Requests that were received whole and not refused, by the status code of the answer; 499: \
-         the client went away before there was one.",
+        "Requests that were received whole and not refused, by the status code of the answer; 499 \
+         is an endpoint's, or there was none: the client was gone. Not: requests that were reset at \
+         once.",
     );
     for (method, status, count) in &snapshot.requests {
         page.sample("", &[("code", status), ("method", method)], count);
@@ -75,7 +76,7 @@ fn requests(page: &mut Page, snapshot: &Snapshot) {
     );
     page.counter(
         "brp_clients_gone_total",
-        "Requests whose client went away before it had the whole answer.",
+        "Requests whose client went away, or that -drain cut off, before it had the whole answer.",
         snapshot.clients_gone,
     );
     page.family(
@@ -219,6 +220,11 @@ fn process(page: &mut Page, process: &Process, started: SystemTime) {
             "process_resident_memory_bytes",
             "Resident memory.",
             process.resident,
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "Virtual memory.",
+            process.virtual_size,
         ),
         (
             "process_open_fds",

@@ -22,8 +22,8 @@ pub struct Sources {
     pub connections: Connections,
     /// Counts the lines that are lost.
     pub logging: Logging,
-    /// When the process started.
-    pub started: SystemTime,
+    /// When the process started, by both clocks: the first one may be set.
+    pub started: (SystemTime, Instant),
 }
 
 /// Everything that is shown.
@@ -61,6 +61,7 @@ pub(super) struct Snapshot {
 #[derive(Clone, Debug)]
 pub(super) struct EndpointSnapshot {
     pub(super) number: usize,
+    pub(super) is_backup: bool,
     /// `host:port`
     pub(super) upstream: String,
     /// Status code, how many; none that are zero.
@@ -116,8 +117,8 @@ impl Sources {
         let endpoints = list.states(now);
         Snapshot {
             is_stopping,
-            started: self.started,
-            uptime: self.started.elapsed().unwrap_or_default(),
+            started: self.started.0,
+            uptime: now.duration_since(self.started.1),
             requests: metrics.requests().collect(),
             recent: history.recent(&duration),
             duration,
@@ -157,12 +158,14 @@ impl Sources {
 fn endpoint(state: EndpointState, history: &History) -> EndpointSnapshot {
     let EndpointState {
         number,
+        is_backup,
         endpoint,
         passed_over,
     } = state;
     let counters = &endpoint.counters;
     EndpointSnapshot {
         number,
+        is_backup,
         upstream: upstream(&endpoint.url),
         statuses: counters.statuses.iter().collect(),
         no_head: counters.no_head.get(),

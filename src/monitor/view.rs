@@ -93,15 +93,18 @@ fn endpoint(endpoint: &EndpointSnapshot, wins: u64, view: &mut View) {
     let mut put = |name: &str, value: String| {
         view.insert(format!("e{}-{name}", endpoint.number), value);
     };
-    let (asked, over) = match endpoint.passed_over {
-        None => ("asked".to_owned(), String::new()),
-        Some(Duration::ZERO) => (String::new(), "passed over, being tried".to_owned()),
-        Some(left) => (
-            String::new(),
-            format!("passed over for {}", long_span(left)),
-        ),
+    let asked = match (endpoint.is_backup, endpoint.passed_over) {
+        (false, None) => "asked",
+        (true, None) => "backup",
+        (false, Some(_)) => "",
+        (true, Some(_)) => "backup, ",
     };
-    put("asked", asked);
+    let over = match endpoint.passed_over {
+        None => String::new(),
+        Some(Duration::ZERO) => "passed over, being tried".to_owned(),
+        Some(left) => format!("passed over for {}", long_span(left)),
+    };
+    put("asked", asked.to_owned());
     put("over", over);
     put(
         "ejections",

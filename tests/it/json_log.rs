@@ -275,6 +275,18 @@ fn requests_that_ask_no_endpoint() {
         ("\u{16}\u{3}\u{1}", 400, Value::Null, Value::Null),
         ("GET x HTTP/1.1\r\n\r\n", 400, json!("GET"), Value::Null),
         (
+            "CONNECT h:1 HTTP/1.1\r\n\r\n",
+            405,
+            json!("CONNECT"),
+            json!("h:1"),
+        ),
+        (
+            "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
+            400,
+            json!("OPTIONS"),
+            json!("*"),
+        ),
+        (
             "OPTIONS /o HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n",
             200,
             json!("OPTIONS"),
@@ -289,6 +301,8 @@ fn requests_that_ask_no_endpoint() {
         assert_eq!(answer.status(), status);
         let request = proxy.request();
         assert_eq!(request["status"], status);
+        let bytes = answer.head.raw.len() + answer.bytes.len();
+        assert_eq!(request["bytes"], bytes);
         assert_eq!((&request["method"], &request["target"]), (&method, &target));
         assert_eq!(request["attempts"], json!([]));
         assert_eq!(request["endpoint"], Value::Null);
@@ -314,6 +328,7 @@ fn what_a_client_or_an_endpoint_sends_breaks_no_string() {
     let request = proxy.request();
     let shown = request["target"].as_str().unwrap();
     let ascii: String = (0x21..0x7f).map(char::from).filter(|c| *c != '#').collect();
+    let ascii = ascii.replace('\\', "\\\\");
     assert!(shown.starts_with(&format!("/{ascii}\\x80\\x81")), "{shown}");
     assert!(
         shown.ends_with("\\xff\u{fc}\u{2028}\u{202e}\u{85}"),
@@ -475,4 +490,94 @@ fn an_attempt_with_an_unusable_body_has_its_status() {
     let request = proxy.requests(1).remove(0);
     let statuses = [0, 1, 2].map(|n| request["attempts"][n]["status"].as_u64());
     assert_eq!(statuses, [Some(203), Some(201), Some(200)], "{request}");
+}
+
+#[test]
+fn an_attempt_for_which_no_time_was_left_was_not_tried() {
+    let (slow, next) = (Backend::always(never()), Backend::untouched());
+    let builder = Proxy::serial(&[&slow, &next]).flag("-request-timeout", "50ms");
+    let proxy = JsonProxy::start(builder);
+    assert_eq!(proxy.client().get("/").status(), 500);
+    let request = proxy.request();
+    let outcomes = [0, 1].map(|n| request["attempts"][n]["outcome"].as_str().unwrap());
+    assert_eq!(outcomes, ["http_response_timeout", "not_tried"]);
+}
+
+#[test]
+fn a_failure_at_start_breaks_no_line_of_a_log_on_stderr() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let message = format!("cannot bind to address: {address}: address already in use");
+    for (log_file, texts) in [("stderr", 0), ("stdout", 1)] {
+        let command = Proxy::serial(&[&Backend::untouched()])
+            .flag("-log-json", "true")
+            .flag("-log-file", log_file)
+            .flag("-address", &address)
+            .command();
+        let mut process = Process::start(command);
+        assert_eq!(process.wait_for_exit().code(), Some(1));
+        let lines = process.err.to_the_end();
+        let (text, objects) = lines.split_at(texts);
+        assert!(text.iter().all(|line| *line == message), "{lines:#?}");
+        let objects: Vec<_> = objects.iter().map(|line| object(line)).collect();
+        let last = objects.last().map(|object| &object["message"]);
+        let wanted = json!(message);
+        assert_eq!(last, (texts == 0).then_some(&wanted), "{lines:#?}");
+    }
+}
+
+/// A disk that is full, and then is not: the file must not be larger than so much.
+#[test]
+fn a_line_that_had_begun_when_the_disk_was_full_is_ended_when_there_is_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, ready) = (directory.path().join("log"), directory.path().join("ready"));
+    let backend = Backend::always(status(200));
+    let command = Proxy::serial(&[&backend])
+        .flag("-log-json", "true")
+        .flag("-log-file", file.to_str().unwrap())
+        .flag("-ready-file", ready.to_str().unwrap())
+        .within(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .command();
+    let mut process = Process::start(command);
+    let address = || std::fs::read_to_string(&ready).ok()?.trim().parse().ok();
+    let address = eventually("an address", address, Option::is_some).unwrap();
+    let limit = |bytes| {
+        let pid = rustix::process::Pid::from_raw(process.pid().cast_signed());
+        let limit = rustix::process::Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
+    };
+    let length = || std::fs::metadata(&file).unwrap().len();
+    let mut client = Client::connect(address);
+    let mut get = |target: &str| assert_eq!(client.get(target).status(), 200);
+    get("/whole");
+    let text = || std::fs::read_to_string(&file).unwrap();
+    eventually("a line", text, |text| text.contains("/whole"));
+    let most = length() + 30;
+    limit(Some(most));
+    get("/torn");
+    eventually("a part of a line", length, |length| *length == most);
+    get("/lost");
+    get("/lost");
+    limit(None);
+    get("/later");
+    process.signal(rustix::process::Signal::TERM);
+    assert!(process.wait_for_exit().success());
+    let text = text();
+    let lines: Vec<_> = text.lines().map(object).collect();
+    let targets: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line["target"].as_str())
+        .collect();
+    let lost: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line["message"].as_str()?.split_once(" log lines could not"))
+        .map(|(number, _)| number.parse::<usize>().unwrap())
+        .collect();
+    assert_eq!(targets[..2], ["/whole", "/torn"]);
+    assert_eq!(targets.last(), Some(&"/later"));
+    // How many of the two were lost depends on when they were written.
+    assert_eq!(targets.len() + lost.last().unwrap_or(&0), 5, "{text}");
 }

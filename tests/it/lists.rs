@@ -154,6 +154,27 @@ fn a_file_that_others_may_read_is_warned_about_once_if_it_holds_keys() {
     }
 }
 
+#[test]
+fn a_file_is_warned_about_once_however_often_it_is_read() {
+    let backend = Backend::always(status(200));
+    for begins_exposed in [true, false] {
+        let list = List::new(format!("{}\n  X-Api-Key: KEY\n", backend.url()));
+        let expose =
+            || fs::set_permissions(list.path(), fs::Permissions::from_mode(0o644)).unwrap();
+        if begins_exposed {
+            expose();
+        }
+        let proxy = Proxy::serial(&[&list]).start();
+        let warnings = || proxy.log_with("others may read it").len();
+        assert_eq!(warnings(), usize::from(begins_exposed));
+        expose();
+        for _ in 0..2 {
+            reload(&proxy, "nothing has changed");
+        }
+        assert_eq!(warnings(), 1);
+    }
+}
+
 /// Sends SIGHUP and waits for what comes of it: the lines since then, up to the one with the words.
 #[track_caller]
 fn reload(proxy: &Proxy, words: &str) -> Vec<String> {

@@ -4,6 +4,7 @@ use crate::common::{
     Gate,
     backend::{Act, Backend, Refused, hangup, raw, script, send, status},
     client::Client,
+    eventually,
     proxy::Proxy,
     scrape::{Scrape, ask, monitor_of},
 };
@@ -17,7 +18,7 @@ use std::{
 };
 
 /// All families of the contract, and their types.
-const FAMILIES: [(&str, &str); 25] = [
+const FAMILIES: [(&str, &str); 26] = [
     ("brp_build_info", "gauge"),
     ("brp_clients_gone_total", "counter"),
     ("brp_connections_active", "gauge"),
@@ -43,6 +44,7 @@ const FAMILIES: [(&str, &str); 25] = [
     ("process_resident_memory_bytes", "gauge"),
     ("process_start_time_seconds", "gauge"),
     ("process_threads", "gauge"),
+    ("process_virtual_memory_bytes", "gauge"),
 ];
 
 #[test]
@@ -387,5 +389,112 @@ fn promtool_takes_the_alerts() {
     {
         Ok(output) => assert!(output.status.success(), "{output:?}"),
         Err(_) => eprintln!("skipped: promtool is not installed"),
+    }
+}
+
+#[test]
+fn requests_are_refused_for_what_they_take_by_reason() {
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).after(&gate));
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-max-connections", "2")
+        .flag("-workers", "1")
+        .flag("-max-header", "1KiB")
+        .flag("-header-timeout", "20ms")
+        .flag("-monitor", ":0")
+        .start();
+    let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(1024));
+    for (request, code) in [
+        ("GET / HTTP/1.1\r\nHost: h\r\nExpect: much\r\n\r\n", 417),
+        (&long, 431),
+        ("GET / HTTP/1.1\r\nHost:", 408),
+    ] {
+        let mut client = proxy.client();
+        client.send(request);
+        assert_eq!(client.response().status(), code);
+    }
+    let mut held = proxy.client();
+    held.request("GET /held", "");
+    backend.wait_for_calls(1);
+    assert_eq!(proxy.get("/").status(), 503);
+    let by_reason = |scrape: &Scrape| {
+        [
+            "expectation",
+            "head_size",
+            "timeout",
+            "workers",
+            "connections",
+        ]
+        .map(|reason| {
+            scrape.get(&format!(
+                "brp_refused_requests_total{{reason=\"{reason}\"}}"
+            ))
+        })
+    };
+    let refused = || by_reason(&Scrape::of(&proxy));
+    eventually("refusals", refused, |refused| {
+        *refused == [1.0, 1.0, 1.0, 1.0, 0.0]
+    });
+    gate.open();
+    assert_eq!(held.response().status(), 200);
+
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).after(&gate));
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-max-connections", "1")
+        .flag("-monitor", ":0")
+        .start();
+    let mut held = proxy.client();
+    held.request("GET /held", "");
+    backend.wait_for_calls(1);
+    assert_eq!(proxy.get("/").status(), 503);
+    let refused = || by_reason(&Scrape::of(&proxy));
+    eventually("refusals", refused, |refused| {
+        *refused == [0.0, 0.0, 0.0, 0.0, 1.0]
+    });
+    gate.open();
+    assert_eq!(held.response().status(), 200);
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_an_answer_is_gone_and_not_unanswered() {
+    let gate = Gate::closed();
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n";
+    let backend = Backend::always(script([send(head), Act::Wait(gate.clone())]));
+    let proxy = Proxy::serial(&[&backend]).flag("-monitor", ":0").start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    client.until("begun");
+    client.finish_sending();
+    let wanted = [
+        ("brp_clients_gone_total", 1.0),
+        ("brp_http_requests_total{code=\"200\",method=\"GET\"}", 1.0),
+    ];
+    Scrape::with(&proxy, &wanted);
+    let status = ask(&proxy, "/status.json").body();
+    let requests =
+        "\"requests\":{\"served\":1,\"exhausted\":0,\"gone\":0,\"refused\":0,\"clients_gone\":1,";
+    assert!(status.contains(requests), "{status}");
+    gate.open();
+}
+
+#[test]
+fn an_endpoint_that_answers_499_has_answered() {
+    let backend = Backend::always(status(499));
+    for (terminal, outcome) in [
+        ("400", "\"served\":1,\"exhausted\":0"),
+        ("200", "\"served\":0,\"exhausted\":1"),
+    ] {
+        let proxy = Proxy::serial(&[&backend])
+            .flag("-terminal-responses", terminal)
+            .flag("-on-exhausted", "best")
+            .flag("-monitor", ":0")
+            .start();
+        assert_eq!(proxy.get("/").status(), 499);
+        let wanted = [("brp_http_requests_total{code=\"499\",method=\"GET\"}", 1.0)];
+        Scrape::with(&proxy, &wanted);
+        let status = ask(&proxy, "/status.json").body();
+        let requests = format!("{outcome},\"gone\":0,\"refused\":0,\"clients_gone\":0,");
+        assert!(status.contains(&requests), "{status}");
     }
 }

@@ -318,3 +318,75 @@ fn without_javascript_the_page_is_whole() {
     assert_eq!(errors.matches("CONSOLE").count(), 1, "{errors}");
     assert!(errors.contains("Blocked script execution"), "{errors}");
 }
+
+#[test]
+fn html_is_for_those_that_ask_for_it() {
+    let backend = Backend::untouched();
+    let proxy = Proxy::serial(&[&backend]).flag("-monitor", ":0").start();
+    for (accepted, wanted) in [
+        ("TEXT/HTML", "text/html"),
+        ("*/*, text/html;level=1;q=0.5", "text/html"),
+        ("text/html; q=0, text/plain", "text/plain"),
+        ("text/html;q=0.000", "text/plain"),
+        ("text/htmlx", "text/plain"),
+        ("*/*", "text/plain"),
+    ] {
+        let mut client = Client::connect(monitor_of(&proxy));
+        client.request("GET /", &format!("Accept: {accepted}\r\n"));
+        let answer = client.response();
+        let kind = answer.header("Content-Type").unwrap();
+        assert_eq!(kind, format!("{wanted}; charset=utf-8"), "{accepted}");
+    }
+}
+
+#[test]
+fn backups_are_marked() {
+    let (sick, backup) = (Backend::always(status(503)), Refused::new());
+    let backups = crate::common::backend::Endpoint::url(&backup);
+    let proxy = Proxy::serial(&[&sick])
+        .flag("-backups", &backups)
+        .flag("-max-fails", "1")
+        .flag("-cooldown", "1h")
+        .flag("-monitor", ":0")
+        .start();
+    let states = || {
+        let page = document(&proxy).body();
+        ["e0-asked", "e0-over", "e1-asked", "e1-over"].map(|name| {
+            let (begin, _) = shown(&page, name)
+                .split_once(" for ")
+                .unwrap_or((shown(&page, name), ""));
+            begin.to_owned()
+        })
+    };
+    assert_eq!(states(), ["asked", "", "backup", ""]);
+    let text = ask(&proxy, "/").body();
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("endpoint 1: ") && line.ends_with(" backup"))
+    );
+    let json = ask(&proxy, "/status.json").body();
+    let marks: Vec<_> = json.match_indices("\"backup\":").collect();
+    assert_eq!(marks.len(), 2);
+    assert!(json[marks[0].0..].starts_with("\"backup\":false,"));
+    assert!(json[marks[1].0..].starts_with("\"backup\":true,"));
+
+    assert_eq!(proxy.get("/").status(), 500);
+    let all_over = ["", "passed over", "backup, ", "passed over"];
+    eventually("all passed over", states, |states| *states == all_over);
+}
+
+#[test]
+fn what_has_come_of_requests_is_kept_over_time() {
+    let (proxy, _backends) = used();
+    let past = || {
+        let status = ask(&proxy, "/status.json").body();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let history = status["history"].clone();
+        ["served", "exhausted"].map(|outcome| {
+            let counts = history[outcome].as_array().unwrap().iter();
+            counts.filter_map(serde_json::Value::as_u64).sum::<u64>()
+        })
+    };
+    // It is read every five seconds.
+    eventually("a reading", past, |past| *past == [2, 1]);
+}
