@@ -330,7 +330,7 @@ mod tests {
         // milliseconds after the time at which it is hedged.
         let mut now = Instant::now();
         let mut latency = Latency::new(95, now);
-        for request in 0..20_000 {
+        for request in 0..10_000 {
             now += MILLI * 30;
             latency.ended(now, MILLI * 10);
             if request % 10 == 0 {

@@ -417,7 +417,7 @@ fn a_list_that_grows_beyond_the_descriptors_says_so() {
 fn a_hundred_reloads_under_load_cost_no_request_and_leave_nothing() {
     const RELOADS: usize = 100;
     const CLIENTS: usize = 4;
-    const PAUSE: Duration = Duration::from_millis(4);
+    const PAUSE: Duration = Duration::from_millis(10);
     let backends: Vec<Backend> = (0..4)
         .map(|_| Backend::always(status(200).body("ok")))
         .collect();

@@ -48,7 +48,7 @@ fn one_is_asked_for_after_the_other_and_answered_in_order() {
 
 #[test]
 fn any_number_is_served_one_after_the_other() {
-    const MANY: usize = 1000;
+    const MANY: usize = 500;
     let backend = Backend::choosing(|request| status(200).body(&request.target));
     let proxy = Proxy::serial(&[&backend]).start();
     let mut client = proxy.client();

@@ -27,8 +27,8 @@ use super::request::{Framing, Persistence, Version};
 use super::via::ViaEntry;
 use crate::http::endpoint_url::EndpointUrl;
 
-/// As many as take a debug build about two seconds.
-const INPUTS: u64 = 15_000;
+/// As many as take a debug build about a second.
+const INPUTS: u64 = 7_500;
 
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
 
