@@ -161,16 +161,25 @@ impl ResponseHead {
     }
 }
 
-/// The time that a value of `Retry-After` says.
+/// The time that a value of `Retry-After` says. Beyond the standard, what can only mean one thing is
+/// read as well: quotes, fractions of a second, and several numbers, of which the longest counts as
+/// with several lines (a proxy in between may have joined them).
 fn time_left(value: &[u8], now: SystemTime) -> Option<Duration> {
-    if let Some(seconds) = digits(value) {
-        // What is too large for the type is longer than any limit.
-        return Some(Duration::from_secs(seconds.parse().unwrap_or(u64::MAX)));
+    let value = std::str::from_utf8(value).ok()?;
+    if let Ok(at) = httpdate::parse_http_date(value.trim_matches('"')) {
+        let left = at.duration_since(now).unwrap_or_default();
+        return Some(Duration::from_secs(whole_seconds(left)));
     }
-    let date = std::str::from_utf8(value).ok()?;
-    let at = httpdate::parse_http_date(date).ok()?;
-    let left = at.duration_since(now).unwrap_or_default();
-    Some(Duration::from_secs(whole_seconds(left)))
+    let numbers = value.split(',').filter_map(|number| {
+        let number = number.trim_matches(['"', ' ', '\t']);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let (whole, fraction) = (digits(whole.as_bytes())?, digits(fraction.as_bytes())?);
+        // What is too large for the type is longer than any limit.
+        let whole: u64 = whole.parse().unwrap_or(u64::MAX);
+        let is_more = fraction.bytes().any(|digit| digit != b'0');
+        Some(whole.saturating_add(is_more.into()))
+    });
+    numbers.max().map(Duration::from_secs)
 }
 
 /// A span in whole seconds, rounded up, as `Retry-After` has it.
@@ -464,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_of_any_form() {
+    fn retry_after_is_seconds_or_a_date_of_any_form_also_quoted_or_listed() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_400);
         for (value, wanted) in [
             ("120", Some(120)),
@@ -480,8 +489,22 @@ mod tests {
             ("", None),
             ("-1", None),
             ("+1", None),
-            ("1.5", None),
             ("1s", None),
+            ("1,5,3", Some(5)),
+            ("5, 7", Some(7)),
+            ("soon, 7", Some(7)),
+            ("\"5\"", Some(5)),
+            ("\"5\", \"7\"", Some(7)),
+            ("\"Sun, 06 Nov 1994 08:49:47 GMT\"", Some(10)),
+            ("1.5", Some(2)),
+            ("2.000", Some(2)),
+            ("18446744073709551615.5", Some(u64::MAX)),
+            (".5", None),
+            ("5.", None),
+            ("-1.5", None),
+            ("1.5.5", None),
+            ("\"\"", None),
+            (",", None),
             ("soon", None),
             ("\u{e9}", None),
             ("5\r\nRetry-After: 30\r\nRetry-After: 7", Some(30)),
