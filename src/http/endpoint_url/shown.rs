@@ -3,7 +3,7 @@
 //! Always: nothing that may be user information, a path or a query. Where a text can be read in
 //! two ways (`http://me:pa/ss@host`), neither reading is printed.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 
 use super::error::scheme_and_rest;
@@ -48,8 +48,9 @@ pub fn shown_path(path: &Path) -> String {
     }
 }
 
-/// What of an endpoint's text may be printed: as [`masked`], and without a scheme only what looks
-/// like a host (it has a dot or a colon, or is `localhost`) and a port.
+/// What of an endpoint's text may be printed: as [`masked`]. Without a scheme only `localhost` and
+/// addresses, with a port; and where slashes or an `@` show that a URL was meant, what looks like a
+/// host (it has a dot or a colon).
 pub(super) fn shown_part(text: &str) -> Option<String> {
     if text.is_empty() {
         return None;
@@ -64,14 +65,16 @@ pub(super) fn shown_part(text: &str) -> Option<String> {
     let (start, host) = text.split_at(text.len() - host.len());
     let shown = without_keys(host);
     let end = shown.find('/').unwrap_or(shown.len());
-    let host = shown.get(..end).unwrap_or_default();
-    let host = host.rsplit('@').next().unwrap_or(host);
-    // A key that has gone astray is a word, too.
-    if !(host.contains(['.', ':']) || host.eq_ignore_ascii_case("localhost")) {
-        return None;
-    }
-    let (_, port) = split_host_and_port(host).ok()?;
-    (port.is_none() || port.and_then(port_number).is_some()).then(|| format!("{start}{shown}"))
+    let authority = shown.get(..end).unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let (name, port) = split_host_and_port(host).ok()?;
+    let is_known = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
+    let is_of_url = !start.is_empty() || authority.len() > host.len();
+    // A key that has gone astray is a word, too, and may have dots (a JSON web token) or a colon (a
+    // name and a password).
+    let is_host = is_known || is_of_url && host.contains(['.', ':']);
+    let is_port = port.is_none_or(|port| port_number(port).is_some());
+    (is_host && is_port).then(|| format!("{start}{shown}"))
 }
 
 /// What follows the scheme, as far as it may be printed.

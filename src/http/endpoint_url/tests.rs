@@ -263,6 +263,30 @@ fn no_complaint_prints_a_key() {
 }
 
 #[test]
+fn a_stray_key_is_not_taken_for_a_host() {
+    for key in [
+        "KEY",
+        "KEY.KEY",
+        "KEY.example",
+        "KEY.a.KEY",
+        "me:1234",
+        "KEY:8080",
+        "KEY.x:1",
+    ] {
+        for (list, place) in [
+            (key.to_owned(), "the URL"),
+            (format!("http://a?k=1,{key}"), "part 2"),
+            (format!("http://a, {key}/KEY"), "part 2"),
+            (format!("http://a,{key}\\KEY"), "part 2"),
+        ] {
+            let message = parse_list(&list).unwrap_err().to_string();
+            let wanted = format!("{place} has no scheme (write \"http://host:port\"");
+            assert!(message.starts_with(&wanted), "{message}");
+        }
+    }
+}
+
+#[test]
 fn a_comma_in_user_information_is_found_out_and_masked() {
     for (list, shown) in [
         ("http://me:sec,ret@host/", "http://***@host"),
@@ -309,6 +333,14 @@ fn what_was_probably_meant_is_named() {
             "\"https:/b.example\" has no scheme (write \"https://b.example\")",
         ),
         ("KEY", "the URL has no scheme (write \"http://host:port\")"),
+        (
+            "127.0.0.1:8000",
+            "\"127.0.0.1:8000\" has no scheme (write \"http://127.0.0.1:8000\")",
+        ),
+        (
+            "[::1]:8000/x",
+            "\"[::1]:8000/…\" has no scheme (write \"http://[::1]:8000/…\")",
+        ),
         (
             "LOCALHOST",
             "\"LOCALHOST\" has no scheme (write \"http://LOCALHOST\")",
