@@ -120,7 +120,7 @@ impl Reload {
         log_endpoints(listed);
         let count = endpoints.len();
         self.threads
-            .set_max_threads(attempt_threads(&self.limits, count));
+            .raise_max_threads(attempt_threads(&self.limits, count));
         self.dispatcher.renew(endpoints, listed.backups);
         let kept: BTreeSet<usize> = places.iter().copied().flatten().collect();
         let gone = (0..)

@@ -115,9 +115,11 @@ impl ThreadPool {
         }
     }
 
-    /// Changes how many threads there may be. Those that are too many end when they are idle.
-    pub fn set_max_threads(&self, max_threads: usize) {
-        lock(&self.threads).max = max_threads;
+    /// From now on there may be so many threads. Where there might be more, that stays: what is
+    /// under way may still need them.
+    pub fn raise_max_threads(&self, max_threads: usize) {
+        let mut threads = lock(&self.threads);
+        threads.max = threads.max.max(max_threads);
     }
 
     /// How many threads there are.
@@ -392,9 +394,23 @@ mod tests {
     fn a_job_beyond_the_bound_is_refused_and_one_thread_free_is_enough() {
         let pool = ThreadPool::new("test", 2, HOUR);
         let scope = pool.scope();
-        let (_, mut ends) = held(&scope, 2);
+        let (_, ends) = held(&scope, 2);
         let refused = scope.spawner().reserve().err().unwrap();
         assert_eq!(refused.to_string(), "all 2 are busy");
+        // A bound that is raised is never lowered.
+        for (raised_to, most) in [(1, 2), (3, 3)] {
+            pool.raise_max_threads(raised_to);
+            let reserved: Vec<_> = (2..most).map(|_| scope.spawner().reserve()).collect();
+            assert!(reserved.iter().all(Result::is_ok));
+            let refused = scope.spawner().reserve().err().unwrap();
+            assert_eq!(refused.to_string(), format!("all {most} are busy"));
+        }
+        drop(ends);
+        drop(scope);
+
+        let pool = ThreadPool::new("test", 2, HOUR);
+        let scope = pool.scope();
+        let (_, mut ends) = held(&scope, 2);
         ends.pop();
         scope.wait_until(None, || 1);
         let (_, _ends) = held(&scope, 1);
