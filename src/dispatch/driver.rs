@@ -27,6 +27,7 @@ pub(super) fn run_attempts(
             },
             // No attempt is under way, so no other thread is held, and none changes the progress.
             Next::Pause(end) => {
+                lock(progress).complete_best(run, end);
                 if run.cancellation.pause_until(end) {
                     break;
                 }

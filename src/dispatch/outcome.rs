@@ -1,9 +1,10 @@
 //! What a request has come to.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::trail::Trail;
+use crate::upstream::control::AttemptControl;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::response::Response;
 
@@ -32,9 +33,17 @@ pub struct Winner {
     pub is_last_choice: bool,
     /// For how long its endpoint asks to be left alone with it; zero: it does not.
     pub retry_after: Duration,
+    /// The attempt's.
+    pub(super) control: Arc<AttemptControl>,
 }
 
 impl Winner {
+    /// Reads the rest of the body, if it comes until `end` and is no longer than `most` bytes. False:
+    /// a part of it is still at the endpoint.
+    pub(super) fn complete(&mut self, most: u64, end: Instant) -> bool {
+        self.answer.complete(most, end, &self.control)
+    }
+
     /// Of two answers that are not usable: the one of the lower status class; of the same class,
     /// the one that is no last choice; else the one whose endpoint may be asked again first.
     pub(super) fn is_better_than(&self, other: &Self) -> bool {

@@ -77,6 +77,15 @@ impl Progress {
         (end < run.deadline && !run.cancellation.is_cancelled()).then_some(end)
     }
 
+    /// A pause until `end` begins. It is time to read what is left of the best answer so far. One
+    /// that is longer than `-commit-after`, or does not end in time, is given up: its endpoint need
+    /// not wait, and a later round will bring it again.
+    pub(super) fn complete_best(&mut self, run: &Run, end: Instant) {
+        let most = run.policy().commit_after;
+        let best = self.best.take();
+        self.best = best.and_then(|mut best| best.complete(most, end).then_some(best));
+    }
+
     /// There is a winner.
     pub(super) fn is_won(&self) -> bool {
         self.won
@@ -159,6 +168,7 @@ impl Progress {
                 || run.policy().not_terminal.contains(answer.head.status),
             retry_after: performed.retry_after,
             endpoint: attempt.endpoint,
+            control: attempt.control,
             answer,
             hedged: mark.hedged,
         });

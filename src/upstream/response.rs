@@ -171,6 +171,19 @@ impl Response {
         Ok(())
     }
 
+    /// Reads what is left of a body of unknown length, if it comes until `end` and is no longer than
+    /// `most` bytes. Whether the whole body is here. If not, only a part of it can still be read.
+    #[must_use]
+    pub fn complete(&mut self, most: u64, end: Instant, control: &AttemptControl) -> bool {
+        let left = end.saturating_duration_since(Instant::now());
+        if matches!(self.body, Source::Endpoint(_)) && !matches!(self.length, BodyLength::Known(_))
+        {
+            // What breaks off is not whole.
+            let _ = self.begin(most, left, left, control);
+        }
+        self.is_whole()
+    }
+
     /// Reads at most `room` bytes and appends them to `body`; 0: the end.
     fn read_more(&mut self, body: &mut Vec<u8>, room: usize) -> Result<usize, Failure> {
         let filled = body.len();

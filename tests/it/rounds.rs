@@ -2,9 +2,9 @@
 //! (`-max-tries`).
 
 use crate::common::{
-    Gate,
-    backend::{Act, Backend, Endpoint, Refused, Step, never, reset, status},
-    client::Closed,
+    Gate, Pattern,
+    backend::{Act, Backend, Endpoint, Refused, Step, never, reset, script, send, status},
+    client::{Closed, End},
     is_soon,
     proxy::{Builder, Proxy},
 };
@@ -384,6 +384,87 @@ fn the_best_answer_is_that_of_any_round() {
             .start();
         let answer = proxy.get("/");
         assert_eq!((answer.status(), answer.body().as_str()), (404, "best"));
+    }
+}
+
+/// So that 404 and 503 are not usable, and one of them is the answer all the same.
+fn best(builder: Builder) -> Builder {
+    builder
+        .flag("-terminal-responses", "200")
+        .flag("-on-exhausted", "best")
+}
+
+#[test]
+fn the_best_answer_of_unknown_length_is_read_in_a_pause_and_frees_its_connection() {
+    for mode in MODES {
+        let refused = Refused::new();
+        let flaky = Backend::replies([
+            status(404).chunked(&[b"be", b"st"]),
+            status(503),
+            status(503).chunked(&[b"worse"]),
+        ]);
+        let proxy = best(rounds(mode(&[&flaky, &refused]), 3)).start();
+        let answer = proxy.get("/");
+        assert_eq!((answer.status(), answer.body().as_str()), (404, "best"));
+        assert_eq!(flaky.connections(), 1);
+    }
+}
+
+#[test]
+fn the_rest_of_the_best_answer_may_come_within_the_pause() {
+    let gate = Gate::closed();
+    let flaky = Backend::replies([
+        script([
+            send("HTTP/1.1 404 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbe\r\n"),
+            Act::Wait(gate.clone()),
+            send("2\r\nst\r\n0\r\n\r\n"),
+        ]),
+        status(503),
+    ]);
+    let proxy = best(Proxy::serial(&[&flaky]))
+        .flag("-rounds", "2")
+        .flag("-round-delay", "2s")
+        .start();
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    proxy.wait_for_log(": status 404");
+    gate.open();
+    let answer = client.response();
+    assert_eq!((answer.status(), answer.body().as_str()), (404, "best"));
+    assert_eq!(flaky.connections(), 1);
+}
+
+#[test]
+fn a_best_answer_that_is_too_long_for_a_pause_is_that_of_the_last_round() {
+    let long = |code: u16| {
+        status(code)
+            .head_only()
+            .header("Content-Length", "3000000")
+            .then([Act::Generate(3_000_000)])
+    };
+    let chunked = |code: u16| {
+        status(code)
+            .head_only()
+            .header("Transfer-Encoding", "chunked")
+            .then([Act::GenerateChunked(3_000_000)])
+    };
+    for mode in MODES {
+        let refused = Refused::new();
+        for (first, second) in [(long(404), chunked(503)), (chunked(404), long(503))] {
+            let flaky = Backend::replies([first, second]);
+            let proxy = best(rounds(mode(&[&flaky, &refused]), 2)).start();
+            let answer = proxy.get("/");
+            assert_eq!((answer.status(), answer.end), (503, End::Complete));
+            assert!(answer.bytes == Pattern::bytes(3_000_000));
+        }
+        let endless = Backend::always(chunked(404));
+        let proxy = best(self::endless(mode(&[&endless, &refused]))).start();
+        let mut client = proxy.client();
+        client.request("GET /", "");
+        // Nothing waits for the next round there.
+        endless.wait_until_left();
+        client.reset();
+        proxy.wait_for_log("given up after");
     }
 }
 
