@@ -151,7 +151,7 @@ impl Run {
         if let Some(found) = answer.as_mut()
             && (failure.is_none() || policy.keeps_best())
         {
-            match self.read(found, pattern, &control) {
+            match self.read(found, pattern, failure.is_some(), &control) {
                 Ok(true) => {}
                 Ok(false) => {
                     retry_after = self.retry_after(&found.head);
@@ -159,7 +159,10 @@ impl Run {
                 }
                 Err(broken) => {
                     answer = None;
-                    failure = Some(broken);
+                    // A bad answer is one for its status, however slow its body is.
+                    if failure.is_none() || !matches!(broken, Failure::Timeout(_)) {
+                        failure = Some(broken);
+                    }
                 }
             }
         }
@@ -183,17 +186,24 @@ impl Run {
     }
 
     /// Reads a short body, or the beginning of any one where it is looked at. False if that makes
-    /// the answer unusable.
+    /// the answer unusable. Of an answer that `is_bad` the body must come soon: the next attempt
+    /// waits for it.
     fn read(
         &self,
         answer: &mut Response,
         pattern: Option<&UnusableBody>,
+        is_bad: bool,
         control: &AttemptControl,
     ) -> Result<bool, Failure> {
         let policy = self.policy();
-        if let Limit::Until(at, Timeout::Head(after)) = control.limit() {
-            control.set_limit(Limit::Until(at, Timeout::Whole(after)));
+        let mut limit = control.limit();
+        if let Limit::Until(at, Timeout::Head(after)) = limit {
+            limit = Limit::Until(at, Timeout::Whole(after));
         }
+        if is_bad {
+            limit = limit.or_before(Instant::now() + LONGEST, Timeout::Whole(LONGEST));
+        }
+        control.set_limit(limit);
         let most = policy.commit_after;
         let usable = match pattern {
             None => answer.read_whole(most).map(|()| true),

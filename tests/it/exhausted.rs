@@ -133,6 +133,26 @@ fn a_bad_answer_that_breaks_off_is_not_the_best() {
     assert_eq!((answer.status(), answer.body().as_str()), (503, "busy"));
 }
 
+#[test]
+fn a_bad_answer_whose_body_does_not_come_does_not_hold_up_the_next_attempt() {
+    let stalled = Backend::always(script([
+        send("HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nstal"),
+        Act::Hang,
+    ]));
+    let busy = Backend::always(status(503).body("busy"));
+    for builder in [Proxy::serial, Proxy::fanout] {
+        let proxy = builder(&[&stalled, &busy])
+            .flag("-terminal-responses", "200")
+            .flag("-on-exhausted", "best")
+            .flag("-per-try-timeout", "1h")
+            .flag("-request-timeout", "1h")
+            .start();
+        let answer = proxy.get("/");
+        assert_eq!((answer.status(), answer.body().as_str()), (503, "busy"));
+        proxy.wait_for_log(&format!("endpoint 0: {}: status 404", stalled.url()));
+    }
+}
+
 /// An answer that is too long to be read before its time.
 fn long(code: u16) -> Step {
     status(code)
