@@ -50,25 +50,8 @@ const SHORT: usize = 16 * 1024;
 
 /// Runs the attempts on pooled threads and on the calling one. `relay` is called on one of them.
 pub(super) fn dispatch(run: Run, relay: impl FnOnce(Dispatched) + Send + 'static) {
-    let begun = Instant::now();
     let scope = run.dispatcher.threads.scope();
-    let (outcomes, received) = bounded(run.endpoints());
-    let race = Arc::new_cyclic(|weak| Race {
-        weak: Weak::clone(weak),
-        progress: Mutex::new(Progress::new(&run)),
-        run,
-        begun,
-        relay: Mutex::new(Some(Box::new(relay))),
-        grace: OnceLock::new(),
-        spawner: scope.spawner().clone(),
-        outcomes,
-        received,
-        own: Mutex::new(Own::Free),
-        dispatching: thread::current().id(),
-        won: AtomicBool::new(false),
-        field: Mutex::default(),
-        laggards: AtomicUsize::new(0),
-    });
+    let race = Race::new(run, Box::new(relay), scope.spawner().clone());
     let _ending = Ending(&race);
     if let Some(dispatched) = run_attempts(&race.run, &race.progress, &*race) {
         race.relay(dispatched);
@@ -185,6 +168,27 @@ impl Attempts for Race {
 }
 
 impl Race {
+    /// Nothing has been started yet.
+    fn new(run: Run, relay: Relay, spawner: Spawner) -> Arc<Self> {
+        let (outcomes, received) = bounded(run.endpoints());
+        Arc::new_cyclic(|weak| Self {
+            weak: Weak::clone(weak),
+            begun: Instant::now(),
+            progress: Mutex::new(Progress::new(&run)),
+            run,
+            relay: Mutex::new(Some(relay)),
+            grace: OnceLock::new(),
+            spawner,
+            outcomes,
+            received,
+            own: Mutex::new(Own::Free),
+            dispatching: thread::current().id(),
+            won: AtomicBool::new(false),
+            field: Mutex::default(),
+            laggards: AtomicUsize::new(0),
+        })
+    }
+
     /// From now on the end of the race is this attempt's end, and it is hedged in time.
     fn enter(&self, attempt: &Attempt) {
         let control = &attempt.control;
@@ -437,13 +441,4 @@ fn caught(perform: impl FnOnce() -> Performed) -> Performed {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_attempt_that_panics_has_failed() {
-        let performed = caught(|| std::panic::resume_unwind(Box::new("on purpose")));
-        let reason = "the attempt panicked".to_owned();
-        assert_eq!(performed.failure(), Some(&Failure::Internal(reason)));
-    }
-}
+mod tests;

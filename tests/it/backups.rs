@@ -165,6 +165,27 @@ fn in_a_fan_out_all_backups_are_asked_at_once() {
 }
 
 #[test]
+fn a_fan_out_with_one_endpoint_asks_its_backups_at_once() {
+    let gate = Gate::closed();
+    let sick = Backend::replies([status(503)]);
+    let backups = [
+        Backend::replies([never()]),
+        Backend::replies([status(200).body("backup").after(&gate)]),
+    ];
+    let proxy = with_backups(Proxy::fanout, &[&sick], &[&backups[0], &backups[1]]).start();
+    let mut client = proxy.client();
+    client.request("GET /p", "");
+    for backup in &backups {
+        backup.wait_for_calls(1);
+    }
+    gate.open();
+    assert_eq!(client.response().body(), "backup");
+    let line = proxy.wait_for_log("request /p served in ");
+    assert!(line.contains("by endpoint 2 (0: status 503"), "{line}");
+    backups[0].wait_until_left();
+}
+
+#[test]
 fn a_round_is_the_endpoints_and_then_the_backups() {
     // -rounds, -max-tries, calls at two endpoints and two backups.
     let table = [

@@ -6,6 +6,7 @@ use crate::common::{
     client::Client,
     eventually,
     proxy::Proxy,
+    scrape::ask,
     settled,
 };
 use std::{
@@ -48,6 +49,30 @@ fn too_few_are_told_at_start_with_what_they_are_enough_for() {
             );
         }
     }
+}
+
+/// How many connections the descriptors are said to be enough for.
+fn in_force(proxy: &Proxy) -> usize {
+    let line = proxy.wait_for_log(" is in force");
+    let (_, number) = line.rsplit_once("-max-connections ").unwrap();
+    number.trim_end_matches(" is in force").parse().unwrap()
+}
+
+#[test]
+fn the_monitor_has_descriptors_of_its_own() {
+    let backend = Backend::always(status(200));
+    let start = || Proxy::serial(&[&backend]).flag("-max-connections", "1000");
+    let alone = start().descriptors(300).start();
+    let monitored = start().flag("-monitor", ":0").descriptors(300).start();
+    // A connection takes five here, and one of the monitor's 32 takes three.
+    let (alone, with_monitor) = (in_force(&alone), in_force(&monitored));
+    assert!(
+        with_monitor + 32 * 3 / 5 <= alone,
+        "{with_monitor}, {alone}"
+    );
+    // It answers when as many clients as there may be hold theirs.
+    let _clients: Vec<_> = (0..with_monitor).map(|_| monitored.client()).collect();
+    assert_eq!(ask(&monitored, "/livez").status(), 200);
 }
 
 #[test]

@@ -7,9 +7,14 @@ use crate::common::{
     eventually,
     process::Process,
     proxy::{Builder, Proxy, started_on},
+    scrape::Scrape,
 };
 use serde_json::{Value, json};
-use std::{net::SocketAddr, thread, time::Instant};
+use std::{
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 use time::{Date, OffsetDateTime, Time, UtcOffset};
 
 /// A proxy that logs in JSON.
@@ -580,4 +585,57 @@ fn a_line_that_had_begun_when_the_disk_was_full_is_ended_when_there_is_room() {
     assert_eq!(targets.last(), Some(&"/later"));
     // How many of the two were lost depends on when they were written.
     assert_eq!(targets.len() + lost.last().unwrap_or(&0), 5, "{text}");
+}
+
+#[test]
+fn a_duration_begins_with_the_first_byte_of_its_request() {
+    const PAUSE: Duration = Duration::from_millis(300);
+    let backend = Backend::always(status(200));
+    let ready = tempfile::tempdir().unwrap();
+    let ready_file = ready.path().join("ready");
+    let builder = Proxy::serial(&[&backend])
+        .flag("-monitor", ":0")
+        .flag("-ready-file", ready_file.to_str().unwrap());
+    let proxy = JsonProxy::start(builder);
+    let mut client = proxy.client();
+    let wait = |client: &mut Client| assert!(client.hears_nothing_for(PAUSE));
+    // The time in front of the first byte does not count, on a new connection and on a kept one.
+    let mut durations = Vec::new();
+    for (number, rest) in ["", "", "Content-Length: x\r\n"].iter().enumerate() {
+        wait(&mut client);
+        let begun = Instant::now();
+        client.send("G");
+        wait(&mut client);
+        client.send(format!("ET / HTTP/1.1\r\nHost: h\r\n{rest}\r\n"));
+        let answer = client.response();
+        assert_eq!(answer.status(), if rest.is_empty() { 200 } else { 400 });
+        let mut request = proxy.requests(number + 1).remove(number);
+        let most = begun.elapsed().as_secs_f64();
+        let duration = take_duration(&mut request);
+        // On a busy machine the first byte is read a little after it was sent.
+        assert!(
+            PAUSE.as_secs_f64() / 2.0 <= duration && duration <= most,
+            "{request:#?}"
+        );
+        durations.push(most);
+    }
+    let lines = eventually(
+        "ready file",
+        || std::fs::read_to_string(&ready_file).unwrap_or_default(),
+        |lines| lines.lines().count() == 2,
+    );
+    let monitor = lines.lines().nth(1).unwrap().parse().unwrap();
+    let scrape = || {
+        let metrics = Client::connect(monitor).get("/metrics");
+        Scrape::parse(&metrics.body())
+    };
+    let is_counted = |scrape: &Scrape| scrape.get("brp_http_request_duration_seconds_count") == 2.0;
+    let scrape = eventually("metrics", scrape, is_counted);
+    let sum = scrape.get("brp_http_request_duration_seconds_sum");
+    // A refusal is not among them.
+    let served: f64 = durations[..2].iter().sum();
+    assert!(
+        PAUSE.as_secs_f64() <= sum && sum <= served,
+        "{sum}, {durations:?}"
+    );
 }

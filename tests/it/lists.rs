@@ -384,6 +384,58 @@ fn backups_are_read_anew_too() {
 }
 
 #[test]
+fn an_endpoint_that_becomes_a_backup_is_a_change() {
+    let gate = Gate::closed();
+    let one = Backend::always(status(200).body("one").after(&gate));
+    let two = Backend::always(status(200).body("two"));
+    let endpoints = List::new(format!("{}\n{}\n", one.url(), two.url()));
+    // None of them can be connected to.
+    let backups = List::new("http://127.0.0.1:1\n");
+    let proxy = Proxy::fanout(&[&endpoints])
+        .flag("-backups", backups.url())
+        .start();
+    assert_eq!(proxy.get("/before").body(), "two");
+    // All are there as before, and in the same order.
+    endpoints.write(format!("{}\n", one.url()));
+    backups.write(format!("{}\nhttp://127.0.0.1:1\n", two.url()));
+    let lines = reload(&proxy, "endpoints reloaded: 0 new, 0 gone, 3 kept");
+    let line = format!("configuring endpoint 1: \"{}\" (backup)", two.url());
+    assert!(lines.contains(&line), "{lines:?}");
+    let mut client = proxy.client();
+    client.request("GET /after", "");
+    let is_there = |seen: &Vec<String>| seen.iter().any(|line| line == "GET /after");
+    eventually("the request", || one.seen(), is_there);
+    gate.open();
+    assert_eq!(client.response().body(), "one");
+    assert_eq!(two.calls(), 1);
+}
+
+#[test]
+fn a_fan_out_to_a_list_that_has_grown_finds_threads_for_all() {
+    let gate = Gate::closed();
+    let first = Backend::always(status(503));
+    let backends: Vec<_> = (0..6)
+        .map(|n| Backend::replies([status(200).body(n.to_string()).after(&gate)]))
+        .collect();
+    let list = List::new(format!("{}\n", first.url()));
+    let proxy = Proxy::fanout(&[&list])
+        .flag("-max-connections", "1")
+        .start();
+    assert_eq!(proxy.get("/before").status(), 500);
+    let text = backends.iter().map(|b| b.url() + "\n");
+    list.write(text.collect::<String>());
+    reload(&proxy, "endpoints reloaded: 6 new, 1 gone, 0 kept");
+    let mut client = proxy.client();
+    client.request("GET /after", "");
+    for backend in &backends {
+        backend.wait_for_calls(1);
+    }
+    gate.open();
+    assert_eq!(client.response().status(), 200);
+    assert!(proxy.log_with("cannot start a thread").is_empty());
+}
+
+#[test]
 fn a_file_that_cannot_be_read_to_its_end_holds_up_nothing() {
     let backend = Backend::always(status(200).body("ok"));
     let list = List::new(format!("{}\n", backend.url()));
@@ -404,13 +456,21 @@ fn a_file_that_cannot_be_read_to_its_end_holds_up_nothing() {
 fn a_list_that_grows_beyond_the_descriptors_says_so() {
     let backend = Backend::always(status(200).body("ok"));
     let url = backend.url();
-    let list = List::new(format!("{url}\n"));
-    let proxy = Proxy::serial(&[&list]).descriptors(64).start();
-    list.write(format!("{url}\n{url}/two\n{url}/three\n"));
-    reload(&proxy, "endpoints reloaded: 2 new, 0 gone, 1 kept");
-    let line = proxy.wait_for_log("3 endpoints need ");
-    assert!(line.contains("there are only 64 (ulimit -n)"), "{line}");
-    assert_eq!(proxy.get("/").body(), "ok");
+    // Before that there are as many connections as they are enough for, beside the monitor's.
+    for (monitor, limit) in [(None, 64), (Some(":0"), 256)] {
+        let list = List::new(format!("{url}\n"));
+        let mut builder = Proxy::serial(&[&list]);
+        if let Some(monitor) = monitor {
+            builder = builder.flag("-monitor", monitor);
+        }
+        let proxy = builder.descriptors(limit).start();
+        list.write(format!("{url}\n{url}/two\n"));
+        reload(&proxy, "endpoints reloaded: 1 new, 0 gone, 1 kept");
+        let line = proxy.wait_for_log("2 endpoints need ");
+        let only = format!("there are only {limit} (ulimit -n)");
+        assert!(line.contains(&only), "{line}");
+        assert_eq!(proxy.get("/").body(), "ok");
+    }
 }
 
 #[test]

@@ -163,6 +163,38 @@ fn on_loopback_only_names_of_this_machine_are_answered() {
 }
 
 #[test]
+fn the_host_that_was_typed_is_answered_and_a_mapped_loopback_address_is_one() {
+    let backend = Backend::untouched();
+    // As a name it is no other than typed; the system reads it as 127.0.0.1.
+    let typed = Proxy::serial(&[&backend])
+        .flag("-monitor", "127.1:0")
+        .start();
+    let monitor = monitor_of(&typed);
+    assert!(monitor.ip().is_loopback());
+    for (host, status) in [("127.1", 200), ("127.1:80", 200), ("127.2", 421)] {
+        assert_eq!(with_host(monitor, host).status(), status, "{host}");
+    }
+    let untyped = Proxy::serial(&[&backend]).flag("-monitor", ":0").start();
+    assert_eq!(with_host(monitor_of(&untyped), "127.1").status(), 421);
+
+    let address = "[::ffff:127.0.0.7]:0";
+    if TcpListener::bind(address).is_err() {
+        return;
+    }
+    let mapped = Proxy::serial(&[&backend]).flag("-monitor", address).start();
+    let port = monitor_of(&mapped).port();
+    let monitor = SocketAddr::from(([127, 0, 0, 7], port));
+    for (host, status) in [
+        ("127.0.0.7", 200),
+        ("[::ffff:127.0.0.7]:80", 200),
+        ("rebound.example", 421),
+        ("127.0.0.8", 421),
+    ] {
+        assert_eq!(with_host(monitor, host).status(), status, "{host}");
+    }
+}
+
+#[test]
 fn an_address_that_is_bad_or_taken_is_fatal_and_names_the_flag() {
     let backend = Backend::untouched();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

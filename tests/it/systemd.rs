@@ -10,11 +10,12 @@ use crate::common::{
     proxy::{Builder, Proxy, started_on},
 };
 use rustix::process::Signal;
+use socket2::SockRef;
 use std::{
     io::{self, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd, OwnedFd},
         linux::net::SocketAddrExt,
         unix::{
             fs::OpenOptionsExt,
@@ -246,6 +247,63 @@ fn a_socket_that_is_handed_over_takes_the_place_of_the_address() {
         let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
         assert_ne!(flags & rustix::fs::OFlags::CLOEXEC.bits(), 0, "{info}");
     }
+}
+
+#[test]
+fn a_socket_that_is_handed_over_is_set_up_as_one_of_its_own() {
+    let backend = Backend::always(status(200));
+    let options = |listener: &TcpListener| {
+        let socket = SockRef::from(listener);
+        (
+            socket.tcp_nodelay().unwrap(),
+            socket.keepalive().unwrap(),
+            socket.tcp_notsent_lowat().unwrap(),
+        )
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let before = options(&listener);
+    assert_eq!((before.0, before.1), (false, false));
+    let builder = Proxy::serial(&[&backend]);
+    let (_process, address) = start(&mut hand_over(builder, listener.try_clone().unwrap(), OURS));
+    assert_eq!(options(&listener), (true, true, 128 * 1024));
+    // Segments are short on a loopback interface, too.
+    let client = TcpStream::connect(address).unwrap();
+    assert!(SockRef::from(&client).tcp_mss().unwrap() <= 4 * 1024);
+}
+
+#[test]
+fn what_waits_in_a_socket_that_is_handed_over_is_left_to_the_next_process() {
+    let gate = Gate::closed();
+    let first = Backend::replies([status(200).body("first").after(&gate)]);
+    let second = Backend::replies([status(200).body("second")]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut old, address) = start(&mut hand_over(
+        Proxy::serial(&[&first]),
+        listener.try_clone().unwrap(),
+        OURS,
+    ));
+    let mut under_way = Client::connect(address);
+    under_way.request("GET /", "");
+    first.wait_for_calls(1);
+    old.signal(Signal::TERM);
+    let words = "stopping balancing-reverse-proxy on SIGTERM";
+    old.out.wait(words, |line| line.contains(words));
+    // Its own duplicate is closed, and what comes from now on is not its concern.
+    let has_it = || {
+        let sockets = std::fs::read_dir(format!("/proc/{}/fd", old.pid())).unwrap();
+        let links = sockets.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        let ours = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
+        links.filter(|link| *link == ours).count()
+    };
+    eventually("its listener", has_it, |number| *number == 0);
+    let mut waiting = Client::connect(address);
+    waiting.request("GET /", "");
+    gate.open();
+    assert_eq!(under_way.response().body(), "first");
+    assert!(old.wait_for_exit().success());
+    let (_new, _) = start(&mut hand_over(Proxy::serial(&[&second]), listener, OURS));
+    assert_eq!(waiting.response().body(), "second");
+    assert_eq!(first.calls(), 1);
 }
 
 #[test]
