@@ -307,6 +307,29 @@ fn what_waits_in_a_socket_that_is_handed_over_is_left_to_the_next_process() {
 }
 
 #[test]
+fn a_process_that_stops_leaves_the_queue_of_a_socket_that_is_handed_over() {
+    const CLIENTS: usize = 100;
+    let backend = Backend::untouched();
+    // As the process stops it may still accept some of them, and on a busy machine even all.
+    let left = (0..5).any(|_| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut old, address) = start(&mut hand_over(
+            Proxy::serial(&[&backend]),
+            listener.try_clone().unwrap(),
+            OURS,
+        ));
+        old.signal(Signal::STOP);
+        let _clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(address)).collect();
+        old.signal(Signal::TERM);
+        old.signal(Signal::CONT);
+        assert!(old.wait_for_exit().success());
+        listener.set_nonblocking(true).unwrap();
+        listener.accept().is_ok()
+    });
+    assert!(left);
+}
+
+#[test]
 fn variables_of_another_process_mean_nothing() {
     let backend = Backend::always(status(200));
     for variables in [
