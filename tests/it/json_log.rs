@@ -531,60 +531,72 @@ fn a_failure_at_start_breaks_no_line_of_a_log_on_stderr() {
     }
 }
 
-/// A disk that is full, and then is not: the file must not be larger than so much.
+/// A disk that is full, and then is not: the file must not be larger than so much. In the second
+/// case the file has been renamed meanwhile.
 #[test]
-fn a_line_that_had_begun_when_the_disk_was_full_is_ended_when_there_is_room() {
-    let directory = tempfile::tempdir().unwrap();
-    let (file, ready) = (directory.path().join("log"), directory.path().join("ready"));
-    let backend = Backend::always(status(200));
-    let command = Proxy::serial(&[&backend])
-        .flag("-log-json", "true")
-        .flag("-log-file", file.to_str().unwrap())
-        .flag("-ready-file", ready.to_str().unwrap())
-        .within(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-        .command();
-    let mut process = Process::start(command);
-    let address = || std::fs::read_to_string(&ready).ok()?.trim().parse().ok();
-    let address = eventually("an address", address, Option::is_some).unwrap();
-    let limit = |bytes| {
-        let pid = rustix::process::Pid::from_raw(process.pid().cast_signed());
-        let limit = rustix::process::Rlimit {
-            current: bytes,
-            maximum: None,
+fn a_line_that_had_begun_when_the_disk_was_full_is_ended_when_there_is_room_or_lost() {
+    for is_renamed in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, old, ready] = ["log", "old", "ready"].map(|name| directory.path().join(name));
+        let backend = Backend::always(status(200));
+        let command = Proxy::serial(&[&backend])
+            .flag("-log-json", "true")
+            .flag("-log-file", file.to_str().unwrap())
+            .flag("-ready-file", ready.to_str().unwrap())
+            .within(&["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .command();
+        let mut process = Process::start(command);
+        let address = || std::fs::read_to_string(&ready).ok()?.trim().parse().ok();
+        let address = eventually("an address", address, Option::is_some).unwrap();
+        let limit = |bytes| {
+            let pid = rustix::process::Pid::from_raw(process.pid().cast_signed());
+            let limit = rustix::process::Rlimit {
+                current: bytes,
+                maximum: None,
+            };
+            rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
         };
-        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
-    };
-    let length = || std::fs::metadata(&file).unwrap().len();
-    let mut client = Client::connect(address);
-    let mut get = |target: &str| assert_eq!(client.get(target).status(), 200);
-    get("/whole");
-    let text = || std::fs::read_to_string(&file).unwrap();
-    eventually("a line", text, |text| text.contains("/whole"));
-    let most = length() + 30;
-    limit(Some(most));
-    get("/torn");
-    eventually("a part of a line", length, |length| *length == most);
-    get("/lost");
-    get("/lost");
-    limit(None);
-    get("/later");
-    process.signal(rustix::process::Signal::TERM);
-    assert!(process.wait_for_exit().success());
-    let text = text();
-    let lines: Vec<_> = text.lines().map(object).collect();
-    let targets: Vec<_> = lines
-        .iter()
-        .filter_map(|line| line["target"].as_str())
-        .collect();
-    let lost: Vec<_> = lines
-        .iter()
-        .filter_map(|line| line["message"].as_str()?.split_once(" log lines could not"))
-        .map(|(number, _)| number.parse::<usize>().unwrap())
-        .collect();
-    assert_eq!(targets[..2], ["/whole", "/torn"]);
-    assert_eq!(targets.last(), Some(&"/later"));
-    // How many of the two were lost depends on when they were written.
-    assert_eq!(targets.len() + lost.last().unwrap_or(&0), 5, "{text}");
+        let text = || std::fs::read_to_string(&file).unwrap_or_default();
+        let mut client = Client::connect(address);
+        let mut get = |target: &str| assert_eq!(client.get(target).status(), 200);
+        get("/whole");
+        let most = eventually("a line", text, |text| text.contains("/whole")).len() + 30;
+        limit(Some(most as u64));
+        get("/torn");
+        eventually("a part of a line", text, |text| text.len() == most);
+        get("/lost");
+        get("/lost");
+        let before = if is_renamed {
+            std::fs::rename(&file, &old).unwrap();
+            process.signal(rustix::process::Signal::HUP);
+            eventually("a new file", || file.exists(), |exists| *exists);
+            let old = std::fs::read_to_string(&old).unwrap();
+            let (whole, torn) = old.rsplit_once('\n').unwrap();
+            assert_eq!(torn.len(), 30);
+            whole.to_owned() + "\n"
+        } else {
+            String::new()
+        };
+        limit(None);
+        get("/later");
+        process.signal(rustix::process::Signal::TERM);
+        assert!(process.wait_for_exit().success());
+        let text = before + &text();
+        let lines: Vec<_> = text.lines().map(object).collect();
+        let targets = lines.iter().filter_map(|line| line["target"].as_str());
+        let targets: Vec<_> = targets.collect();
+        let mut lost = lines.iter().rev().filter_map(|line| {
+            let (number, _) = line["message"]
+                .as_str()?
+                .split_once(" log lines could not")?;
+            number.parse::<usize>().ok()
+        });
+        assert_eq!(targets[0], "/whole");
+        assert_eq!(targets.contains(&"/torn"), !is_renamed, "{text}");
+        assert_eq!(targets.last(), Some(&"/later"));
+        // How many of the two were lost depends on when they were written.
+        assert_eq!(targets.len() + lost.next().unwrap_or(0), 5, "{text}");
+    }
 }
 
 #[test]
