@@ -20,10 +20,7 @@ const FD_RESERVE: usize = 16;
 /// # Errors
 /// There are not enough for a single connection, in words for the user.
 pub fn fit(limits: Limits, per_request: usize, others: usize) -> Result<Limits, String> {
-    let mut nofile = getrlimit(Resource::Nofile);
-    nofile.current = nofile.maximum;
-    // Where it is not allowed, the limit stays as it is.
-    let _ = setrlimit(Resource::Nofile, nofile);
+    raise();
     let wanted = limits.max_connections;
     let Some(Shortage {
         needed,
@@ -47,6 +44,14 @@ pub fn fit(limits: Limits, per_request: usize, others: usize) -> Result<Limits, 
         max_connections,
         ..limits
     })
+}
+
+/// Raises the limit on descriptors as far as the system allows.
+pub fn raise() {
+    let mut nofile = getrlimit(Resource::Nofile);
+    nofile.current = nofile.maximum;
+    // Where it is not allowed, the limit stays as it is.
+    let _ = setrlimit(Resource::Nofile, nofile);
 }
 
 /// Fewer descriptors than are needed.

@@ -62,6 +62,13 @@ fn it_greets() {
 }
 
 #[test]
+fn a_greeting_without_a_pause_names_none() {
+    let dummy = Dummy::start(&STEADY);
+    let expected = format!("Hello, world from {}/\n", dummy.address);
+    assert_eq!(dummy.client().get("/").body(), expected);
+}
+
+#[test]
 fn every_connection_of_a_burst_is_answered_while_all_stay_open() {
     let dummy = Dummy::start(&["-delay-responding=false", "-random-errors=false"]);
     for _ in 0..3 {
@@ -369,6 +376,47 @@ fn counts_are_printed_on_a_signal_as_well() {
         dummy.process.signal(Signal::USR1);
         let expected = format!("served {number} requests: 200: {number}, hung: 0, broken: 0");
         dummy.process.out.wait("counts", |line| line == expected);
+    }
+}
+
+#[test]
+fn few_descriptors_are_told_without_a_flag_that_it_does_not_have() {
+    let program = env!("CARGO_BIN_EXE_dummy-http-server");
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n 64; exec {program} -address 127.0.0.1:0 -pauses 0 -codes 200");
+    command.args(["-c", &script]);
+    let process = Process::start(command);
+    let line = process
+        .err
+        .wait("a start", |line| line.contains("serving on"));
+    let address: SocketAddr = line.split('"').nth(1).unwrap().parse().unwrap();
+    assert_eq!(Client::connect(address).get("/").status(), 200);
+    let lines = process.err.all();
+    let warnings = lines.iter().filter(|line| line.contains("descriptors"));
+    let warnings: Vec<_> = warnings.collect();
+    assert_eq!(warnings.len(), 1, "{lines:#?}");
+    assert!(
+        warnings[0].ends_with("clients only (ulimit -n)"),
+        "{warnings:?}"
+    );
+    assert!(
+        !lines.iter().any(|line| line.contains("-max-connections")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_seed_is_logged_where_faults_are_asked_for() {
+    for (flags, is_logged) in [
+        (&[][..], false),
+        (&["-codes=200"], true),
+        (&["-break-rate=0.5"], true),
+    ] {
+        let dummy = Dummy::start(flags);
+        dummy.process.signal(Signal::TERM);
+        let lines = dummy.process.err.to_the_end();
+        let logged = lines.iter().any(|line| line.contains("-chance-seed "));
+        assert_eq!(logged, is_logged, "{flags:?}: {lines:#?}");
     }
 }
 

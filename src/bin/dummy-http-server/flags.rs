@@ -92,7 +92,8 @@ const PROCESS: Group<Options> = Group {
             takes: Takes::Value("NUMBER"),
             default: "",
             help: "everything by chance happens in the same sequence again, in the order in which \
-                   requests arrive (default: another number each time, which is logged)",
+                   requests arrive (default: another number each time, which is logged with \
+                   -codes, -pauses or a rate)",
             set: |options, text| {
                 let seed = values::number_from(text, 0, "");
                 put(&mut options.chance_seed, seed.map(Some))

@@ -104,7 +104,8 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         options,
     });
     let handler: Arc<dyn Handler> = Arc::<Dummy>::clone(&dummy);
-    let server = Server::start(listener, handler, descriptors::fit(LIMITS, 0, 0)?)
+    let limits = descriptors::fit(limits(), 0, 0)?;
+    let server = Server::start(listener, handler, limits)
         .map_err(|error| format!("cannot start: {}", describe(&error)))?;
     log::info!("serving on \"{shown}\"");
     if is_worth_a_repetition {
@@ -131,6 +132,21 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let _ = server.stop(Duration::ZERO, Queue::Serve);
     dummy.print_counts();
     Ok(())
+}
+
+/// [`LIMITS`], with fewer connections where there are no descriptors for so many. There is no
+/// flag for their number that a message could name.
+fn limits() -> Limits {
+    let mut limits = LIMITS;
+    descriptors::raise();
+    while limits.max_connections > 1 && descriptors::shortage(&limits, 0, 0).is_some() {
+        limits.max_connections -= limits.max_connections.div_ceil(8);
+    }
+    if limits.max_connections < LIMITS.max_connections {
+        let fewer = limits.max_connections;
+        log::warn!("there are descriptors for {fewer} clients only (ulimit -n)");
+    }
+    limits
 }
 
 /// SIGTERM and SIGINT, which end the process, and SIGUSR1, which prints the counts so far.
@@ -200,7 +216,7 @@ impl Handler for Dummy {
             return;
         }
         let mut after = String::new();
-        if let Some(pause) = plan.pause {
+        if let Some(pause) = plan.pause.filter(|pause| !pause.is_zero()) {
             thread::sleep(pause);
             after = format!(" after {span}");
         }
