@@ -77,8 +77,7 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     if options.version {
-        let _ = write!(io::stdout(), "{VERSION}");
-        return ExitCode::SUCCESS;
+        return cli::print(VERSION);
     }
     let config = match options.finish() {
         Ok(config) => config,

@@ -23,7 +23,7 @@ mod words;
 use std::cell::RefCell;
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use argh::{
@@ -31,6 +31,8 @@ use argh::{
 };
 
 use log::info;
+
+use crate::util::io_error::describe;
 
 pub use errors::{URLS, UsageError};
 pub use table::{Flag, Group, Program, Takes, put};
@@ -62,11 +64,27 @@ pub struct Given<T> {
 pub fn from_env<T: Default>(program: &'static Program<T>) -> Result<Given<T>, ExitCode> {
     match parse(program, env::args_os().skip(1)) {
         Ok(Parsed::Run(given)) => Ok(given),
-        Ok(Parsed::Text(text)) => {
-            let _ = write!(io::stdout(), "{text}");
-            Err(ExitCode::SUCCESS)
-        }
+        Ok(Parsed::Text(text)) => Err(print(&text)),
         Err(error) => Err(program.refuse(error)),
+    }
+}
+
+/// Prints a text on the standard output. Returns the exit code: a text that was cut short by a
+/// full disk is a failure, one that a reader has seen enough of is not.
+#[must_use]
+pub fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout();
+    let printed = stdout.write_all(text.as_bytes());
+    match printed.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let reason = describe(&error);
+            let _ = writeln!(
+                io::stderr(),
+                "cannot write to the standard output: {reason}"
+            );
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
@@ -482,6 +483,24 @@ fn the_dummy_server_has_the_same_command_line() {
     let help = run(DUMMY_BINARY, ["-h"]);
     assert!(text(&help.stdout).contains("\nUsage: dummy-http-server [FLAGS]\n"));
     assert_eq!(help.status.code(), Some(0));
+}
+
+#[test]
+fn a_text_that_a_full_disk_cuts_short_is_a_failure() {
+    for (binary, flag) in [
+        (PROXY_BINARY, "-manual"),
+        (PROXY_BINARY, "-completion=bash"),
+        (PROXY_BINARY, "-help"),
+        (PROXY_BINARY, "-version"),
+        (DUMMY_BINARY, "-manual"),
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(binary);
+        let output = command.arg(flag).stdout(full).output().unwrap();
+        let expected = "cannot write to the standard output: no space left on device\n";
+        assert_eq!(text(&output.stderr), expected, "{flag}");
+        assert_eq!(output.status.code(), Some(1), "{flag}");
+    }
 }
 
 /// A dummy server on a free port, its log, and the address in its first line.
