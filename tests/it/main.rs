@@ -30,6 +30,7 @@ mod exhausted;
 mod expect;
 mod failures;
 mod fanout;
+mod figures;
 mod forwarded;
 mod gone_clients;
 mod half_close;

@@ -5,6 +5,7 @@
 //! no command builds them again. Endpoints named in the README are stood in for
 //! by a dummy server on a free port.
 
+use crate::figures;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -251,6 +252,7 @@ fn check_output(script: &str, output: &Output) {
             }
             assert!(stdout.contains("answer 200"), "{}", report(script, output));
             assert!(stdout.contains("served in"), "{}", report(script, output));
+            figures::check_demo(&stdout);
         }
         "scripts/bench --quick --only tiny memory" => {
             let stderr = String::from_utf8_lossy(&output.stderr);
@@ -263,8 +265,14 @@ fn check_output(script: &str, output: &Output) {
                 .filter(|line| line.contains("this serial") && !line.starts_with("added p50"));
             let expected = if can_run { 3 } else { 0 };
             assert_eq!(rows.count(), expected, "{}", report(script, output));
+            if can_run {
+                figures::check_bench(&stdout, |name| {
+                    stderr.contains(&format!("{name} is not installed"))
+                });
+            }
         }
         "scripts/tail --small" => {
+            figures::check_tail(&stdout);
             let rows = stdout.lines().filter(|line| line.ends_with(" %"));
             assert_eq!(rows.count(), 3, "{}", report(script, output));
             let last = stdout.lines().last().unwrap_or_default();
@@ -290,12 +298,12 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn readme() -> String {
+pub fn readme() -> String {
     fs::read_to_string(root().join("README.md")).unwrap()
 }
 
 /// The text of the fenced blocks that are marked with `language`.
-fn blocks<'a>(markdown: &'a str, language: &str) -> impl Iterator<Item = &'a str> {
+pub fn blocks<'a>(markdown: &'a str, language: &str) -> impl Iterator<Item = &'a str> {
     // Split at the fences, every second part is inside one.
     markdown
         .split("```")
