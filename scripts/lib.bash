@@ -5,7 +5,9 @@
 # Sourced, never run. Everything started with `start` is stopped when the script
 # ends, however it ends, and nothing else is: processes are ended by their id.
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+# The scripts change directories.
+case ${CARGO_TARGET_DIR:-/} in /*) ;; *) export CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR ;; esac
 static_dir=${CARGO_TARGET_DIR:-$root/target}/static # of scripts/build-static
 started='' # ids of the processes to stop
 scratch='' # directory to remove
