@@ -2,6 +2,7 @@
 //! rounds.
 
 use std::sync::Mutex;
+use std::time::Instant;
 
 use super::attempt::{Attempts, Event};
 use super::outcome::Dispatched;
@@ -27,7 +28,7 @@ pub(super) fn run_attempts(
             },
             // No attempt is under way, so no other thread is held, and none changes the progress.
             Next::Pause(end) => {
-                lock(progress).complete_best(run, end);
+                complete_best(run, progress, end);
                 if run.cancellation.pause_until(end) {
                     break;
                 }
@@ -37,4 +38,17 @@ pub(super) fn run_attempts(
         }
     }
     lock(progress).dispatched(run)
+}
+
+/// A pause until `end` begins. It is time to read what is left of the best answer so far. One that is
+/// longer than `-commit-after`, or does not end in time, is given up: its endpoint need not wait, and
+/// a later round will bring it again.
+fn complete_best(run: &Run, progress: &Mutex<Progress>, end: Instant) {
+    let best = lock(progress).best().take();
+    if let Some(mut best) = best
+        // Not under the lock: the alarm of its attempt may ring, which takes it.
+        && best.complete(run.policy().commit_after, end)
+    {
+        *lock(progress).best() = Some(best);
+    }
 }

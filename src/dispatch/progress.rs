@@ -77,13 +77,9 @@ impl Progress {
         (end < run.deadline && !run.cancellation.is_cancelled()).then_some(end)
     }
 
-    /// A pause until `end` begins. It is time to read what is left of the best answer so far. One
-    /// that is longer than `-commit-after`, or does not end in time, is given up: its endpoint need
-    /// not wait, and a later round will bring it again.
-    pub(super) fn complete_best(&mut self, run: &Run, end: Instant) {
-        let most = run.policy().commit_after;
-        let best = self.best.take();
-        self.best = best.and_then(|mut best| best.complete(most, end).then_some(best));
+    /// The best of the answers that are not usable, so far.
+    pub(super) fn best(&mut self) -> &mut Option<Winner> {
+        &mut self.best
     }
 
     /// There is a winner.

@@ -435,6 +435,26 @@ fn the_rest_of_the_best_answer_may_come_within_the_pause() {
 }
 
 #[test]
+fn a_client_that_goes_while_the_best_answer_is_read_in_a_pause_is_noticed() {
+    for mode in MODES {
+        let refused = Refused::new();
+        let stalled = Backend::always(script([
+            send("HTTP/1.1 404 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbe\r\n"),
+            Act::Hang,
+        ]));
+        let proxy = best(endless(mode(&[&stalled, &refused]))).start();
+        let mut client = proxy.client();
+        client.request("GET /", "");
+        proxy.wait_for_log(": status 404");
+        // The time after which the attempt would have been hedged is over by then.
+        assert!(client.hears_nothing_for(MILLI * 150));
+        client.reset();
+        stalled.wait_until_left();
+        proxy.wait_for_log("given up after");
+    }
+}
+
+#[test]
 fn a_best_answer_that_is_too_long_for_a_pause_is_that_of_the_last_round() {
     let long = |code: u16| {
         status(code)
