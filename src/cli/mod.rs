@@ -15,7 +15,6 @@
 mod completion;
 mod errors;
 mod manual;
-mod shell;
 mod table;
 pub mod values;
 mod words;
@@ -138,7 +137,7 @@ pub fn parse<T: Default>(
 /// The completion script that these words, `-name value` each, ask for.
 fn completion<T>(program: &Program<T>, words: &[String]) -> Option<String> {
     let mut shells = words.chunks_exact(2).filter_map(|pair| match pair {
-        [name, shell] if name == table::COMPLETION => shell::Shell::parse(shell).ok(),
+        [name, shell] if name == table::COMPLETION => Some(shell),
         _ => None,
     });
     shells.next_back().map(|shell| program.completion(shell))
@@ -158,7 +157,12 @@ fn defaults<T: Default>(program: &'static Program<T>) -> Result<T, UsageError> {
 
 /// Checks a value and stores it.
 fn apply<T>(flag: &Flag<T>, options: &mut T, value: &str) -> Result<(), UsageError> {
-    (flag.set)(options, value).map_err(|problem| UsageError::BadValue {
+    let checked = match flag.takes {
+        Takes::OneOf(kind, names) => values::check_one_of(value, kind, names),
+        _ => Ok(()),
+    };
+    let stored = checked.and_then(|()| (flag.set)(options, value));
+    stored.map_err(|problem| UsageError::BadValue {
         flag: flag.name,
         value: value.to_owned(),
         problem,

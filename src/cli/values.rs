@@ -118,17 +118,22 @@ pub fn optional_path(text: &str) -> Result<Option<PathBuf>, Problem> {
     Ok((!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
-/// One of several names. `kind` is what they name, with its article.
-pub fn one_of<V: Copy>(text: &str, kind: &str, choices: &[(&str, V)]) -> Result<V, Problem> {
-    if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == text) {
-        return Ok(*choice);
+/// Checks that a text is one of several names, which are at least two. `kind` is what they name.
+pub(super) fn check_one_of(text: &str, kind: &str, names: &[&str]) -> Result<(), Problem> {
+    if names.contains(&text) {
+        return Ok(());
     }
-    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    let names = match names.split_last() {
-        Some((last, first)) if !first.is_empty() => format!("{} or {last}", first.join(", ")),
-        _ => names.concat(),
+    let kind = kind.to_lowercase();
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
     };
-    Err(Problem::whole(format!("is not {kind} (write {names})")))
+    let (last, first) = names.split_last().unwrap_or((&"", &[]));
+    let names = format!("{} or {last}", first.join(", "));
+    Err(Problem::whole(format!(
+        "is not {article} {kind} (write {names})"
+    )))
 }
 
 #[cfg(test)]
@@ -227,9 +232,11 @@ mod tests {
 
     #[test]
     fn names_are_listed_where_there_is_no_such() {
-        let choices = [("a", 1), ("b", 2), ("c", 3)];
-        assert_eq!(one_of("b", "a letter", &choices), Ok(2));
+        let names = ["a", "b", "c"];
+        assert_eq!(check_one_of("b", "LETTER", &names), Ok(()));
         let expected = whole("is not a letter (write a, b or c)");
-        assert_eq!(one_of("B", "a letter", &choices), Err(expected));
+        assert_eq!(check_one_of("B", "LETTER", &names), Err(expected));
+        let expected = whole("is not an order (write up or down)");
+        assert_eq!(check_one_of("", "ORDER", &["up", "down"]), Err(expected));
     }
 }

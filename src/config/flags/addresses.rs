@@ -12,11 +12,11 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-endpoints",
             takes: Takes::List(URLS),
             default: "",
-            help: "base URLs, separated by commas: http or https, with an optional path and \
+            help: "base URLs, separated by commas: http or https, optionally with path and \
                    query; or @FILE that lists them, read anew on SIGHUP (required)",
-            set: |options, text| {
+            set: |to, text| {
                 put(
-                    &mut options.config.sources.endpoints,
+                    &mut to.config.sources.endpoints,
                     EndpointSource::parse(text),
                 )
             },
@@ -26,24 +26,18 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::List(URLS),
             default: "",
             help: "endpoints asked only when no other has a usable answer, or all are \
-                   passed over; numbered on from -endpoints",
-            set: |options, text| {
-                put(
-                    &mut options.config.sources.backups,
-                    EndpointSource::parse(text),
-                )
-            },
+                   passed over",
+            set: |to, text| put(&mut to.config.sources.backups, EndpointSource::parse(text)),
         },
-        Flag::address(":8080", |options, text| {
-            put(&mut options.config.address, values::parsed(text))
+        Flag::address(":8080", |to, text| {
+            put(&mut to.config.address, values::parsed(text))
         }),
         Flag {
             name: "-reuse-port",
             takes: Takes::Boolean,
             default: "false",
-            help: "let a second instance with this flag listen on the port before the \
-                   first one stops",
-            set: |options, text| put(&mut options.config.reuse_port, values::boolean(text)),
+            help: "let another instance with this flag listen on the same port",
+            set: |to, text| put(&mut to.config.reuse_port, values::boolean(text)),
         },
         Flag {
             name: "-monitor",
@@ -51,10 +45,10 @@ pub(super) const GROUP: Group<Options> = Group {
             default: "",
             help: "where to show how it runs: /, /metrics, /status.json, /livez, \
                    /readyz; :PORT is 127.0.0.1 here",
-            set: |options, text| {
+            set: |to, text| {
                 let address: Result<ListenAddress, _> = values::parsed(text);
                 put(
-                    &mut options.config.monitor,
+                    &mut to.config.monitor,
                     address.map(|address| Some(address.or_loopback())),
                 )
             },

@@ -14,42 +14,40 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Boolean,
             default: "false",
             help: "ask all endpoints at once",
-            set: |options, text| put(&mut options.fanout, values::boolean(text)),
+            set: |to, text| put(&mut to.fanout, values::boolean(text)),
         },
         Flag {
             name: "-hedge-after",
             takes: Takes::Value("DURATION|pNN"),
             default: "0",
-            help: "start the next attempt, too, when the last one takes longer than \
-                   this (50ms), or than this per cent of recent answers (p95); 0: only \
-                   when it has failed",
-            set: |options, text| put(&mut options.hedging.after, hedge_after(text)),
+            help: "start another attempt when one takes longer than this (50ms), or than this \
+                   per cent of recent answers (p95); 0: never",
+            set: |to, text| put(&mut to.hedging.after, hedge_after(text)),
         },
         Flag {
             name: "-hedge-budget",
             takes: Takes::Value("PERCENT"),
             default: "10",
             help: "per cent of the requests that may be hedged, besides a few; 100: no limit",
-            set: |options, text| {
+            set: |to, text| {
                 let remedy = " (-hedge-after 0 is no hedging)";
                 let percent = values::number_between(text, 1, 100, remedy);
-                put(&mut options.hedging.budget, percent)
+                put(&mut to.hedging.budget, percent)
             },
         },
         Flag {
             name: "-order",
             takes: Takes::OneOf("ORDER", &["listed", "rotate", "fastest"]),
             default: "listed",
-            help: "which endpoint is asked first: listed, the first one; rotate, the \
-                   next one each time; fastest, the fastest one of late",
-            set: |options, text| {
-                let choices = [
-                    ("listed", Order::Listed),
-                    ("rotate", Order::Rotate),
-                    ("fastest", Order::Fastest),
-                ];
-                let order = values::one_of(text, "an order", &choices);
-                put(&mut options.config.policy.order, order)
+            help: "which endpoint is asked first: listed, the first one; rotate, each in \
+                   turn; fastest, the fastest of late",
+            set: |to, text| {
+                to.config.policy.order = match text {
+                    "rotate" => Order::Rotate,
+                    "fastest" => Order::Fastest,
+                    _ => Order::Listed,
+                };
+                Ok(())
             },
         },
         Flag {
@@ -57,9 +55,9 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("NUMBER"),
             default: "0",
             help: "after so many failures in a row an endpoint is passed over; 0: never",
-            set: |options, text| {
+            set: |to, text| {
                 let fails = values::number_from(text, 0, " (0: never)");
-                put(&mut options.max_fails, fails)
+                put(&mut to.max_fails, fails)
             },
         },
         Flag {
@@ -67,18 +65,18 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("DURATION"),
             default: "5s",
             help: "how long an endpoint is passed over, until one request tries it",
-            set: |options, text| put(&mut options.cooldown, values::timeout(text)),
+            set: |to, text| put(&mut to.cooldown, values::timeout(text)),
         },
         Flag {
             name: "-max-retry-after",
             takes: Takes::Value("DURATION"),
             default: "60s",
-            help: "how long at most an endpoint is passed over whose answer is not \
-                   usable and has Retry-After; 0: not at all",
-            set: |options, text| {
+            help: "how long at most an unusable answer's Retry-After makes its endpoint \
+                   passed over; 0: not at all",
+            set: |to, text| {
                 let remedy = "(write 5s, 300ms, 1m30s, or 0 to ignore Retry-After)";
                 let most = values::duration_or_zero(text, remedy);
-                put(&mut options.config.policy.max_retry_after, most)
+                put(&mut to.config.policy.max_retry_after, most)
             },
         },
         Flag {
@@ -86,9 +84,9 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("NUMBER"),
             default: "0",
             help: "the most attempts of a request, hedges and rounds included; 0: no limit",
-            set: |options, text| {
+            set: |to, text| {
                 let tries = values::number_from(text, 0, " (0: no limit)").map(NonZeroU32::new);
-                put(&mut options.config.policy.max_tries, tries)
+                put(&mut to.config.policy.max_tries, tries)
             },
         },
         Flag {
@@ -96,34 +94,29 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("NUMBER"),
             default: "1",
             help: "how often all endpoints are tried until an answer is usable",
-            set: |options, text| {
+            set: |to, text| {
                 let rounds = values::number_from(text, 1, " (1: each endpoint once)");
-                put(&mut options.config.policy.rounds.count, rounds)
+                put(&mut to.config.policy.rounds.count, rounds)
             },
         },
         Flag {
             name: "-round-delay",
             takes: Takes::Value("DURATION"),
             default: "200ms",
-            help: "the pause between two rounds, less up to half of it at random, and \
-                   doubled each time; 0: none",
-            set: |options, text| {
+            help: "pause between two rounds, doubled each time, less up to half at random; 0: \
+                   none",
+            set: |to, text| {
                 let delay = values::duration_or_zero(text, "(write 5s, 300ms, 1m30s; 0: no pause)");
-                put(&mut options.config.policy.rounds.delay, delay)
+                put(&mut to.config.policy.rounds.delay, delay)
             },
         },
         Flag {
             name: "-idempotent-only",
             takes: Takes::Boolean,
             default: "false",
-            help: "put POST, PATCH and unknown methods to the next endpoint only if \
-                   nothing was sent",
-            set: |options, text| {
-                put(
-                    &mut options.config.policy.idempotent_only,
-                    values::boolean(text),
-                )
-            },
+            help: "put POST, PATCH and unknown methods to the next endpoint only if nothing \
+                   was sent",
+            set: |to, text| put(&mut to.config.policy.idempotent_only, values::boolean(text)),
         },
         Flag {
             name: "-per-try-timeout",
@@ -131,24 +124,14 @@ pub(super) const GROUP: Group<Options> = Group {
             default: "30s",
             help: "how long one attempt may take to the head of its answer, or to the end of a \
                    short one (-commit-after), and each read after that",
-            set: |options, text| {
-                put(
-                    &mut options.config.policy.per_try_timeout,
-                    values::timeout(text),
-                )
-            },
+            set: |to, text| put(&mut to.config.policy.per_try_timeout, values::timeout(text)),
         },
         Flag {
             name: "-request-timeout",
             takes: Takes::Value("DURATION"),
             default: "60s",
             help: "how long all attempts together may take to the head of an answer",
-            set: |options, text| {
-                put(
-                    &mut options.config.policy.request_timeout,
-                    values::timeout(text),
-                )
-            },
+            set: |to, text| put(&mut to.config.policy.request_timeout, values::timeout(text)),
         },
     ],
 };

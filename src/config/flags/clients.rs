@@ -14,32 +14,32 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("SIZE"),
             default: "100MiB",
             help: "largest request body, in bytes or with KiB, MiB or GiB",
-            set: |options, text| put(&mut options.config.limits.max_body, values::size(text)),
+            set: |to, text| put(&mut to.config.limits.max_body, values::size(text)),
         },
         Flag {
             name: "-max-header",
             takes: Takes::Value("SIZE"),
             default: "64KiB",
             help: "largest request head",
-            set: |options, text| {
+            set: |to, text| {
                 let size = match values::size(text) {
                     Ok(0) => Err(Problem::whole(
                         "is no size for a request head (write 64KiB)",
                     )),
                     size => size,
                 };
-                put(&mut options.config.limits.max_header, size)
+                put(&mut to.config.limits.max_header, size)
             },
         },
         Flag {
             name: "-max-connections",
             takes: Takes::Value("NUMBER"),
             default: "1000",
-            help: "how many clients may be connected; a further one takes the place of \
+            help: "most clients at a time; a further one takes the place of \
                    one that waits or crawls, or gets 503",
-            set: |options, text| {
+            set: |to, text| {
                 let connections = values::number_from(text, 1, "");
-                put(&mut options.config.limits.max_connections, connections)
+                put(&mut to.config.limits.max_connections, connections)
             },
         },
         Flag {
@@ -48,9 +48,9 @@ pub(super) const GROUP: Group<Options> = Group {
             default: "",
             help: "how many requests are worked on at once; a further one gets 503 \
                    (default: -max-connections)",
-            set: |options, text| {
+            set: |to, text| {
                 let workers = values::number_between(text, 1, MAX_WORKERS, "");
-                put(&mut options.workers, workers.map(Some))
+                put(&mut to.workers, workers.map(Some))
             },
         },
         Flag {
@@ -58,24 +58,14 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("DURATION"),
             default: "60s",
             help: "how long a client may stay connected between two requests",
-            set: |options, text| {
-                put(
-                    &mut options.config.limits.idle_timeout,
-                    values::timeout(text),
-                )
-            },
+            set: |to, text| put(&mut to.config.limits.idle_timeout, values::timeout(text)),
         },
         Flag {
             name: "-header-timeout",
             takes: Takes::Value("DURATION"),
             default: "10s",
             help: "how long a request head may take to its end",
-            set: |options, text| {
-                put(
-                    &mut options.config.limits.header_timeout,
-                    values::timeout(text),
-                )
-            },
+            set: |to, text| put(&mut to.config.limits.header_timeout, values::timeout(text)),
         },
         Flag {
             name: "-client-timeout",
@@ -83,19 +73,14 @@ pub(super) const GROUP: Group<Options> = Group {
             default: "30s",
             help: "how long a client may send a body or take an answer at less than 240 bytes a \
                    second",
-            set: |options, text| {
-                put(
-                    &mut options.config.limits.client_timeout,
-                    values::timeout(text),
-                )
-            },
+            set: |to, text| put(&mut to.config.limits.client_timeout, values::timeout(text)),
         },
         Flag {
             name: "-half-close",
             takes: Takes::Boolean,
             default: "false",
             help: "answer clients that have closed their sending side (nc -N, socat)",
-            set: |options, text| put(&mut options.config.limits.half_close, values::boolean(text)),
+            set: |to, text| put(&mut to.config.limits.half_close, values::boolean(text)),
         },
     ],
 };

@@ -12,9 +12,9 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("DURATION"),
             default: "3s",
             help: "how long connecting to an endpoint may take",
-            set: |options, text| {
+            set: |to, text| {
                 put(
-                    &mut options.config.upstream.connect_timeout,
+                    &mut to.config.upstream.connect_timeout,
                     values::timeout(text),
                 )
             },
@@ -25,9 +25,9 @@ pub(super) const GROUP: Group<Options> = Group {
             default: "1m",
             help: "use a connection to an endpoint no longer than this, to follow a \
                    name that moves; 0: no limit",
-            set: |options, text| {
+            set: |to, text| {
                 let after = values::positive_duration(text);
-                put(&mut options.config.upstream.renew_after, after)
+                put(&mut to.config.upstream.renew_after, after)
             },
         },
         Flag {
@@ -35,7 +35,7 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Boolean,
             default: "false",
             help: "send the client's Host instead of the endpoint's",
-            set: |options, text| {
+            set: |to, text| {
                 let host = values::boolean(text).map(|keep| {
                     if keep {
                         HostRule::Client
@@ -43,7 +43,7 @@ pub(super) const GROUP: Group<Options> = Group {
                         HostRule::Endpoint
                     }
                 });
-                put(&mut options.config.rules.host, host)
+                put(&mut to.config.rules.host, host)
             },
         },
         Flag {
@@ -52,26 +52,21 @@ pub(super) const GROUP: Group<Options> = Group {
             default: "false",
             help: "keep X-Forwarded-Proto and X-Forwarded-Host: for a TLS terminator in \
                    front",
-            set: |options, text| {
-                put(
-                    &mut options.config.rules.keep_forwarded,
-                    values::boolean(text),
-                )
-            },
+            set: |to, text| put(&mut to.config.rules.keep_forwarded, values::boolean(text)),
         },
         Flag {
             name: "-no-via",
             takes: Takes::Boolean,
             default: "false",
             help: "add nothing to Via (for nginx behind, which else does not compress)",
-            set: |options, text| put(&mut options.config.no_via, values::boolean(text)),
+            set: |to, text| put(&mut to.config.no_via, values::boolean(text)),
         },
         Flag {
             name: "-ca-file",
             takes: Takes::Value("FILE"),
             default: "",
             help: "PEM file with certificates to trust besides the built-in ones",
-            set: |options, text| put(&mut options.ca_file, values::optional_path(text)),
+            set: |to, text| put(&mut to.ca_file, values::optional_path(text)),
         },
         Flag {
             name: "-client-cert",
@@ -79,14 +74,14 @@ pub(super) const GROUP: Group<Options> = Group {
             default: "",
             help: "PEM file with a certificate and its chain, for endpoints that ask \
                    for one; needs -client-key",
-            set: |options, text| put(&mut options.client_cert, values::optional_path(text)),
+            set: |to, text| put(&mut to.client_cert, values::optional_path(text)),
         },
         Flag {
             name: "-client-key",
             takes: Takes::Value("FILE"),
             default: "",
             help: "PEM file with its private key; may be the same file",
-            set: |options, text| put(&mut options.client_key, values::optional_path(text)),
+            set: |to, text| put(&mut to.client_key, values::optional_path(text)),
         },
     ],
 };

@@ -11,10 +11,10 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("FILE"),
             default: "",
             help: "file that has the bound addresses while connections are accepted",
-            set: |options, text| put(&mut options.config.ready_file, values::optional_path(text)),
+            set: |to, text| put(&mut to.config.ready_file, values::optional_path(text)),
         },
-        Flag::stop_after(|options, text| {
-            let stop_after = &mut options.config.stop_after;
+        Flag::stop_after(|to, text| {
+            let stop_after = &mut to.config.stop_after;
             put(stop_after, values::positive_duration(text))
         }),
         Flag {
@@ -22,12 +22,9 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Value("DURATION"),
             default: "10s",
             help: "how long requests in flight may take to end at a stop",
-            set: |options, text| {
+            set: |to, text| {
                 let remedy = "(write 5s, 300ms, 1m30s, or 0 for no waiting)";
-                put(
-                    &mut options.config.drain,
-                    values::duration_or_zero(text, remedy),
-                )
+                put(&mut to.config.drain, values::duration_or_zero(text, remedy))
             },
         },
         Flag {
@@ -35,7 +32,7 @@ pub(super) const GROUP: Group<Options> = Group {
             takes: Takes::Nothing,
             default: "",
             help: "print the version and exit",
-            set: |options, _| put(&mut options.version, Ok(true)),
+            set: |to, _| put(&mut to.version, Ok(true)),
         },
         Flag::MANUAL,
         Flag::COMPLETION,
