@@ -10,13 +10,13 @@
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Problem;
-use crate::http::endpoint_config::{EndpointConfig, HeaderLineError};
-use crate::http::endpoint_url::{EndpointUrl, EndpointUrlError, Place, parse_list, shown_path};
+use crate::http::endpoint_config::EndpointConfig;
+use crate::http::endpoint_url::{EndpointUrl, Place, parse_list, shown_path};
 use crate::util::io_error::describe;
 
 /// A file that is larger is no list of endpoints.
@@ -129,7 +129,10 @@ impl EndpointSource {
 }
 
 /// The endpoints in a file, and whether it has keys in it that others may read.
-fn read(path: &Path) -> Result<(Vec<EndpointConfig>, bool), EndpointFileError> {
+///
+/// # Errors
+/// Ends a sentence that begins with the file's name.
+fn read(path: &Path) -> Result<(Vec<EndpointConfig>, bool), String> {
     let mut text = Vec::new();
     let mode = File::open(path)
         .and_then(|file| {
@@ -137,45 +140,51 @@ fn read(path: &Path) -> Result<(Vec<EndpointConfig>, bool), EndpointFileError> {
             file.take(LIMIT + 1).read_to_end(&mut text)?;
             Ok(mode)
         })
-        .map_err(EndpointFileError::Read)?;
+        .map_err(|error| format!("cannot be read: {}", describe(&error)))?;
     if text.len() as u64 > LIMIT {
-        return Err(EndpointFileError::TooLarge);
+        return Err("is larger than 1 MiB, too much for a list of endpoints".to_owned());
     }
     let endpoints = parse(&text)?;
     let holds_keys = endpoints.iter().any(EndpointConfig::holds_keys);
     Ok((endpoints, holds_keys && mode & READABLE_BY_OTHERS != 0))
 }
 
-fn parse(text: &[u8]) -> Result<Vec<EndpointConfig>, EndpointFileError> {
+fn parse(text: &[u8]) -> Result<Vec<EndpointConfig>, String> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut endpoints = Vec::new();
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        add(line, &mut endpoints).map_err(|fault| EndpointFileError::Line { number, fault })?;
+        add(line, &mut endpoints).map_err(|fault| format!("line {number}: {fault}"))?;
     }
     if endpoints.is_empty() {
-        return Err(EndpointFileError::Empty);
+        return Err("names no endpoint (write one URL a line)".to_owned());
     }
     Ok(endpoints)
 }
 
 /// Takes a line in.
-fn add(line: &[u8], endpoints: &mut Vec<EndpointConfig>) -> Result<(), LineFault> {
+///
+/// # Errors
+/// What is wrong with it.
+fn add(line: &[u8], endpoints: &mut Vec<EndpointConfig>) -> Result<(), String> {
     let text = line.trim_ascii();
     if text.is_empty() || text.starts_with(b"#") {
         return Ok(());
     }
     let is_indented = line.starts_with(b" ") || line.starts_with(b"\t");
     if is_indented && !is_url(text) {
-        let endpoint = endpoints.last_mut().ok_or(LineFault::NoUrlAbove)?;
-        return endpoint.lines.add(line).map_err(LineFault::HeaderLine);
+        let endpoint = endpoints.last_mut().ok_or(
+            "a line that begins with a blank is a header line of the URL above it, and there \
+             is none",
+        )?;
+        return endpoint.lines.add(line).map_err(|error| error.to_string());
     }
-    let text = str::from_utf8(text).map_err(|_| LineFault::NotUtf8)?;
+    let text = str::from_utf8(text).map_err(|_| "the URL is not UTF-8")?;
     if text.contains(": ") && !is_url(text.as_bytes()) {
-        return Err(LineFault::NotIndented);
+        return Err("a header line must begin with a blank".to_owned());
     }
     let url = text.parse::<EndpointUrl>();
-    let url = url.map_err(|error| LineFault::Url(error.at(Place::Line)))?;
+    let url = url.map_err(|error| error.at(Place::Line).to_string())?;
     endpoints.push(url.into());
     Ok(())
 }
@@ -192,7 +201,7 @@ fn is_url(text: &[u8]) -> bool {
 pub struct SourceError {
     flag: &'static str,
     path: PathBuf,
-    reason: EndpointFileError,
+    reason: String,
 }
 
 impl fmt::Display for SourceError {
@@ -204,65 +213,6 @@ impl fmt::Display for SourceError {
 
 impl Error for SourceError {}
 
-/// Why a file cannot be used; prints as the end of a sentence that begins with its name.
-#[derive(Debug)]
-pub enum EndpointFileError {
-    /// It cannot be read.
-    Read(io::Error),
-    /// It is larger than [`LIMIT`].
-    TooLarge,
-    /// There is no URL in it.
-    Empty,
-    /// A line is neither a URL nor a header line.
-    Line {
-        /// The line's number, from 1.
-        number: usize,
-        /// What is wrong with it.
-        fault: LineFault,
-    },
-}
-
-/// What is wrong with a line.
-#[derive(Debug)]
-pub enum LineFault {
-    /// A URL that is none.
-    Url(EndpointUrlError),
-    /// It is neither a header line nor UTF-8.
-    NotUtf8,
-    /// A header line that is none.
-    HeaderLine(HeaderLineError),
-    /// What looks like a header line does not begin with a blank.
-    NotIndented,
-    /// A header line that belongs to no URL.
-    NoUrlAbove,
-}
-
-impl fmt::Display for EndpointFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(error) => write!(f, "cannot be read: {}", describe(error)),
-            Self::TooLarge => f.write_str("is larger than 1 MiB, too much for a list of endpoints"),
-            Self::Empty => f.write_str("names no endpoint (write one URL a line)"),
-            Self::Line { number, fault } => write!(f, "line {number}: {fault}"),
-        }
-    }
-}
-
-impl fmt::Display for LineFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(error) => error.fmt(f),
-            Self::NotUtf8 => f.write_str("the URL is not UTF-8"),
-            Self::HeaderLine(error) => error.fmt(f),
-            Self::NotIndented => f.write_str("a header line must begin with a blank"),
-            Self::NoUrlAbove => f.write_str(
-                "a line that begins with a blank is a header line of the URL above it, and there \
-                 is none",
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -271,7 +221,7 @@ mod tests {
 
     /// URLs and header lines as `Debug` shows them, or the message.
     fn parsed(text: impl AsRef<[u8]>) -> Result<Vec<String>, String> {
-        let endpoints = parse(text.as_ref()).map_err(|error| error.to_string())?;
+        let endpoints = parse(text.as_ref())?;
         let shown = |EndpointConfig { url, lines }: &EndpointConfig| format!("{url} {lines:?}");
         Ok(endpoints.iter().map(shown).collect())
     }

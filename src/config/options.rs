@@ -16,7 +16,7 @@ use crate::http::endpoint_url::shown_path;
 use crate::http::forward::ForwardRules;
 use crate::logging::LogConfig;
 use crate::upstream::endpoint::EndpointPolicy;
-use crate::upstream::pem::{self, PemFileError};
+use crate::upstream::pem;
 
 /// Everything the proxy needs to know.
 #[derive(Debug, Default)]
@@ -123,7 +123,7 @@ fn mode(fanout: bool, hedging: Hedging) -> Result<Mode, ConfigError> {
 }
 
 /// Wraps the error of a file that a flag names.
-fn pem_file(flag: &'static str, path: PathBuf) -> impl FnOnce(PemFileError) -> ConfigError {
+fn pem_file(flag: &'static str, path: PathBuf) -> impl FnOnce(String) -> ConfigError {
     move |reason| ConfigError::PemFile { flag, path, reason }
 }
 
@@ -161,7 +161,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        reason: PemFileError,
+        reason: String,
     },
     /// `-client-cert` was given, `-client-key` was not.
     NoClientKey,

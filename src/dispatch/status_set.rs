@@ -32,19 +32,15 @@ impl StatusSet {
     ///
     /// # Errors
     /// A part that is neither.
-    pub fn of_statuses(text: &str) -> Result<Self, StatusSetError> {
+    pub fn of_statuses(text: &str) -> Result<Self, String> {
         Self::of_parts(text, Syntax::Statuses)
     }
 
-    fn of_parts(text: &str, syntax: Syntax) -> Result<Self, StatusSetError> {
+    fn of_parts(text: &str, syntax: Syntax) -> Result<Self, String> {
         let mut set = Self::default();
         for part in text.split(',').map(str::trim) {
-            let (first, last) = syntax.read(part).map_err(|kind| StatusSetError {
-                part: part.to_owned(),
-                whole: text.to_owned(),
-                syntax,
-                kind,
-            })?;
+            let named = |reason| format!("part {:?} of {:?} {reason}", masked(part), masked(text));
+            let (first, last) = syntax.read(part).map_err(named)?;
             set.add(first, last);
         }
         Ok(set)
@@ -80,15 +76,6 @@ impl fmt::Debug for StatusSet {
     }
 }
 
-/// Why a text is not a set of statuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusSetError {
-    part: String,
-    whole: String,
-    syntax: Syntax,
-    kind: StatusSetErrorKind,
-}
-
 /// What a number alone means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Syntax {
@@ -98,105 +85,58 @@ enum Syntax {
     Statuses,
 }
 
-/// What exactly is wrong with a part of a set of statuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatusSetErrorKind {
-    /// Nothing between two commas, or nothing at all.
-    Empty,
-    /// Neither a number nor two of them with a dash between.
-    NotANumber,
-    /// A single status where a class is expected.
-    NotAHundred,
-    /// A class that does not exist.
-    NoSuchClass,
-    /// A range that leaves 100 to 599.
-    OutOfBounds,
-    /// A range whose end comes before its beginning.
-    Reversed,
-}
-
-impl fmt::Display for StatusSetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use StatusSetErrorKind as Kind;
-        let Self {
-            part,
-            whole,
-            syntax,
-            kind,
-        } = self;
-        write!(f, "part {:?} of {:?} ", masked(part), masked(whole))?;
-        match (kind, syntax) {
-            (Kind::Empty, Syntax::Classes) => {
-                f.write_str("is empty (write 200 for a class, 404-404 for a range)")
-            }
-            (Kind::Empty, Syntax::Statuses) => {
-                f.write_str("is empty (write 429 for a status, 500-599 for a range)")
-            }
-            (Kind::NotANumber, _) if part.contains('-') => {
-                f.write_str("is not a range of two numbers (a range is written 200-299)")
-            }
-            (Kind::NotANumber, Syntax::Classes) => f.write_str("is not a number"),
-            (Kind::NotANumber, Syntax::Statuses) => {
-                f.write_str("is not a status (write 429 for a status, 500-599 for a range)")
-            }
-            (Kind::NotAHundred, _) => {
-                write!(
-                    f,
-                    "is not a round hundred (a range is written {part}-{part})"
-                )
-            }
-            (Kind::NoSuchClass, _) => f.write_str("is not one of 100, 200, 300, 400, 500"),
-            (Kind::OutOfBounds, _) => f.write_str("is not within 100-599"),
-            (Kind::Reversed, _) => {
-                f.write_str("ends before it begins (a range is written 200-299)")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StatusSetError {}
-
 impl FromStr for StatusSet {
-    type Err = StatusSetError;
+    /// Which part is wrong, and what would be right.
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, StatusSetError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         Self::of_parts(text, Syntax::Classes)
     }
 }
 
 impl Syntax {
-    /// The first and the last status of one part, both within 100 to 599.
-    fn read(self, part: &str) -> Result<(u16, u16), StatusSetErrorKind> {
-        use StatusSetErrorKind as Kind;
+    /// The first and the last status of one part, both within 100 to 599; or what is wrong with it.
+    fn read(self, part: &str) -> Result<(u16, u16), String> {
         if part.is_empty() {
-            return Err(Kind::Empty);
+            return Err(match self {
+                Self::Classes => "is empty (write 200 for a class, 404-404 for a range)".to_owned(),
+                Self::Statuses => {
+                    "is empty (write 429 for a status, 500-599 for a range)".to_owned()
+                }
+            });
         }
         if let Some((first, last)) = part.split_once('-') {
-            let (first, last) = (number(first)?, number(last)?);
+            let (first, last) = number(first)
+                .zip(number(last))
+                .ok_or("is not a range of two numbers (a range is written 200-299)")?;
             if !(100..600).contains(&first) || !(100..600).contains(&last) {
-                return Err(Kind::OutOfBounds);
+                return Err("is not within 100-599".to_owned());
             }
             if last < first {
-                return Err(Kind::Reversed);
+                return Err("ends before it begins (a range is written 200-299)".to_owned());
             }
             return Ok((first, last));
         }
-        match (number(part)?, self) {
-            (status @ 100..600, Self::Statuses) => Ok((status, status)),
-            (_, Self::Statuses) => Err(Kind::OutOfBounds),
-            (class @ (100 | 200 | 300 | 400 | 500), Self::Classes) => Ok((class, class + 99)),
-            (100..600, Self::Classes) => Err(Kind::NotAHundred),
-            (_, Self::Classes) => Err(Kind::NoSuchClass),
+        match (self, number(part)) {
+            (Self::Statuses, Some(status @ 100..600)) => Ok((status, status)),
+            (Self::Statuses, Some(_)) => Err("is not within 100-599".to_owned()),
+            (Self::Statuses, None) => {
+                Err("is not a status (write 429 for a status, 500-599 for a range)".to_owned())
+            }
+            (Self::Classes, Some(class @ (100 | 200 | 300 | 400 | 500))) => Ok((class, class + 99)),
+            (Self::Classes, Some(100..600)) => Err(format!(
+                "is not a round hundred (a range is written {part}-{part})"
+            )),
+            (Self::Classes, Some(_)) => Err("is not one of 100, 200, 300, 400, 500".to_owned()),
+            (Self::Classes, None) => Err("is not a number".to_owned()),
         }
     }
 }
 
 /// Digits only; what is too large for the type is too large for a status as well.
-fn number(digits: &str) -> Result<u16, StatusSetErrorKind> {
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(StatusSetErrorKind::NotANumber);
-    }
-    Ok(digits.parse().unwrap_or(u16::MAX))
+fn number(digits: &str) -> Option<u16> {
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u16::MAX))
 }
 
 #[cfg(test)]
@@ -298,7 +238,7 @@ mod tests {
                 "part \"500-600\" of \"500-600\" is not within 100-599",
             ),
         ] {
-            assert_eq!(text.parse::<StatusSet>().unwrap_err().to_string(), expected);
+            assert_eq!(text.parse::<StatusSet>().unwrap_err(), expected);
         }
     }
 
@@ -354,7 +294,7 @@ mod tests {
             ),
         ] {
             let error = StatusSet::of_statuses(text).unwrap_err();
-            assert_eq!(error.to_string(), expected);
+            assert_eq!(error, expected);
         }
     }
 }

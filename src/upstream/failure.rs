@@ -67,66 +67,16 @@ pub enum ConnectFault {
 /// What went wrong with TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsFault {
-    /// The endpoint's certificate is not accepted.
-    Certificate(CertificateFault),
-    /// The endpoint has refused the session.
-    Alert(Alert),
+    /// The endpoint's certificate is not accepted: what is wrong with it.
+    Certificate(String),
+    /// The endpoint has refused the session: why.
+    Alert(String),
     /// The connection was closed during the handshake.
     Closed,
     /// What came is no TLS.
     NotSpoken,
     /// The connection broke during the handshake.
     Io(IoFault),
-    /// Anything else, in the words of rustls.
-    Other(String),
-}
-
-/// What an endpoint's alert is about (RFC 8446 6.2): mostly the client certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Alert {
-    /// There is no client certificate, and one is required.
-    CertificateRequired,
-    /// The client certificate's authority is not known.
-    UnknownAuthority,
-    /// The client certificate has expired, or is not valid yet.
-    CertificateExpired,
-    /// The client certificate has been revoked.
-    CertificateRevoked,
-    /// Something else about the client certificate, or that there is none.
-    Certificate {
-        /// The alert's name.
-        name: String,
-    },
-    /// No agreement; it may be about a client certificate.
-    HandshakeFailure {
-        /// The alert's name.
-        name: String,
-    },
-    /// Any other alert.
-    Other {
-        /// The alert's name.
-        name: String,
-    },
-}
-
-/// Why an endpoint's certificate is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CertificateFault {
-    /// Its validity has ended.
-    Expired,
-    /// Its validity has not begun.
-    NotValidYet,
-    /// It is another host's.
-    OtherName {
-        /// The host that was asked for.
-        expected: String,
-    },
-    /// No trusted authority has signed it.
-    UnknownAuthority,
-    /// It is of X.509 version 1, which rustls does not take, whatever its authority.
-    Version1,
-    /// Its authority has withdrawn it.
-    Revoked,
     /// Anything else, in the words of rustls.
     Other(String),
 }
@@ -328,50 +278,6 @@ impl fmt::Display for TlsFault {
     }
 }
 
-impl fmt::Display for Alert {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CertificateRequired => {
-                f.write_str("it asks for a client certificate (-client-cert, -client-key)")
-            }
-            Self::UnknownAuthority => f.write_str(
-                "it does not know the authority of the client certificate (-client-cert)",
-            ),
-            Self::CertificateExpired => {
-                f.write_str("the client certificate is not valid at this time (-client-cert)")
-            }
-            Self::CertificateRevoked => {
-                f.write_str("the client certificate has been revoked (-client-cert)")
-            }
-            Self::Certificate { name } => write!(
-                f,
-                "{name} (the client certificate, or that there is none: -client-cert)"
-            ),
-            Self::HandshakeFailure { name } => write!(
-                f,
-                "{name} (it may ask for a client certificate: -client-cert)"
-            ),
-            Self::Other { name } => f.write_str(name),
-        }
-    }
-}
-
-impl fmt::Display for CertificateFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Expired => f.write_str("has expired"),
-            Self::NotValidYet => f.write_str("is not valid yet"),
-            Self::OtherName { expected } => write!(f, "is not valid for {expected}"),
-            Self::UnknownAuthority => {
-                f.write_str("is from an unknown authority (-ca-file adds one)")
-            }
-            Self::Version1 => f.write_str("is of X.509 version 1, and version 3 is needed"),
-            Self::Revoked => f.write_str("has been revoked"),
-            Self::Other(reason) => write!(f, "is not valid: {reason}"),
-        }
-    }
-}
-
 impl fmt::Display for ExchangeFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -449,12 +355,12 @@ mod tests {
         use rustix::io::Errno;
         let second = Duration::from_secs(1);
         let connect = |errno: Errno| Failure::Connect(ConnectFault::Io(os(errno)));
-        let certificate = |fault| Failure::Tls(TlsFault::Certificate(fault));
+        let certificate = Failure::Tls(TlsFault::Certificate("has expired".to_owned()));
         let name = String::new;
         let internal = Failure::Internal("no thread".to_owned());
         let dns = Failure::Dns(DnsFault::NoAddress { host: name() });
         let no_address = Failure::Connect(ConnectFault::NoAddress);
-        let alert = Failure::Tls(TlsFault::Alert(Alert::Certificate { name: name() }));
+        let alert = Failure::Tls(TlsFault::Alert(name()));
         let table = [
             (dns, "dns_error"),
             (connect(Errno::CONNREFUSED), "connection_refused"),
@@ -462,14 +368,7 @@ mod tests {
             (connect(Errno::NETUNREACH), "destination_ip_unroutable"),
             (connect(Errno::ACCESS), "destination_unavailable"),
             (no_address, "destination_unavailable"),
-            (
-                certificate(CertificateFault::Expired),
-                "tls_certificate_error",
-            ),
-            (
-                certificate(CertificateFault::UnknownAuthority),
-                "tls_certificate_error",
-            ),
+            (certificate, "tls_certificate_error"),
             (alert, "tls_alert_received"),
             (Failure::Tls(TlsFault::Other(name())), "tls_protocol_error"),
             (Failure::Tls(TlsFault::Closed), "tls_protocol_error"),

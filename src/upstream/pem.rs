@@ -1,11 +1,10 @@
 //! The PEM files that flags name: certificates and a private key, checked at start.
 //!
-//! A [`PemFileError`] ends a sentence that begins with the flag and the file's name. No
-//! piece of a file is ever part of it: what does not parse may be a key all the same.
+//! An error ends a sentence that begins with the flag and the file's name. No piece of a file is
+//! ever part of it: what does not parse may be a key all the same.
 
-use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,155 +27,111 @@ pub type Identity = CertifiedKey;
 /// The bundle of a whole operating system has a quarter of a mebibyte.
 const LIMIT: u64 = 16 << 20;
 
-/// Why a PEM file cannot be used; ends a sentence that begins with its name.
-#[derive(Debug)]
-pub enum PemFileError {
-    /// It cannot be read.
-    Read(io::Error),
-    /// It is longer than any such file.
-    TooLong,
-    /// It is not well-formed PEM: in which way.
-    Pem(&'static str),
-    /// It holds no certificate in PEM form.
-    NoCertificate,
-    /// A certificate in it is not one that can be used.
-    Certificate {
-        /// Its number in the file, from 1.
-        number: usize,
-        /// What rustls says.
-        reason: rustls::Error,
-    },
-    /// It holds no private key in PEM form.
-    NoKey,
-    /// Its key is locked with a passphrase.
-    EncryptedKey,
-    /// Its key is malformed, or of a kind that TLS here has no use for.
-    Key,
-    /// Its key is not that of the certificate.
-    OtherKey,
-}
-
-impl fmt::Display for PemFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(error) => write!(f, "cannot be read: {}", describe(error)),
-            Self::TooLong => write!(
-                f,
-                "is larger than {} MiB, too much for certificates or a key",
-                LIMIT >> 20
-            ),
-            Self::Pem(reason) => write!(f, "is not well-formed PEM: {reason}"),
-            Self::NoCertificate => {
-                f.write_str("holds no certificate (PEM is expected: -----BEGIN CERTIFICATE-----)")
-            }
-            Self::Certificate { number, reason } => {
-                write!(f, "holds an unusable certificate, number {number}: ")?;
-                match reason {
-                    rustls::Error::InvalidCertificate(reason) if is_version_1(reason) => {
-                        f.write_str("it is of X.509 version 1, and version 3 is needed")
-                    }
-                    rustls::Error::InvalidCertificate(reason) => reason.fmt(f),
-                    reason => reason.fmt(f),
-                }
-            }
-            Self::NoKey => {
-                f.write_str("holds no private key (PEM is expected: -----BEGIN PRIVATE KEY-----)")
-            }
-            Self::EncryptedKey => f.write_str(
-                "holds a key that is locked with a passphrase (openssl pkey -in FILE unlocks it)",
-            ),
-            Self::Key => f.write_str(
-                "holds an unusable private key (RSA with 2048 to 4096 bits, ECDSA with P-256 \
-                 or P-384, or Ed25519 is expected)",
-            ),
-            Self::OtherKey => {
-                f.write_str("is not the key of the certificate, the first one in -client-cert")
-            }
-        }
-    }
-}
-
 /// The certificates of authorities; at least one. Each one has been accepted by a
 /// [`RootCertStore`].
-pub fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemFileError> {
+pub fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let roots = certificates(&read(path)?)?;
     let mut store = RootCertStore::empty();
     for (number, root) in (1..).zip(&roots) {
         store
             .add(root.clone())
-            .map_err(|reason| PemFileError::Certificate { number, reason })?;
+            .map_err(|reason| unusable(number, &reason))?;
     }
     Ok(roots)
 }
 
 /// What a client shows: its own certificate, then those that lead to the authority's.
-pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemFileError> {
+pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain = certificates(&read(path)?)?;
     for (number, certificate) in (1..).zip(&chain) {
-        ParsedCertificate::try_from(certificate)
-            .map_err(|reason| PemFileError::Certificate { number, reason })?;
+        ParsedCertificate::try_from(certificate).map_err(|reason| unusable(number, &reason))?;
     }
     Ok(chain)
 }
 
 /// The first private key in PKCS#8, PKCS#1 or SEC1 form.
-pub fn private_key(path: &Path) -> Result<Arc<dyn SigningKey>, PemFileError> {
+pub fn private_key(path: &Path) -> Result<Arc<dyn SigningKey>, String> {
     let text = read(path)?;
     let has = |words: &[u8]| text.windows(words.len()).any(|window| window == words);
     // One that is locked in the old way is not even well-formed to the parser.
     if has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED") {
-        return Err(PemFileError::EncryptedKey);
+        let reason =
+            "holds a key that is locked with a passphrase (openssl pkey -in FILE unlocks it)";
+        return Err(reason.to_owned());
     }
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        Error::NoItemsFound => PemFileError::NoKey,
+        Error::NoItemsFound => {
+            "holds no private key (PEM is expected: -----BEGIN PRIVATE KEY-----)".to_owned()
+        }
         error => not_pem(&error),
     })?;
-    default_provider()
-        .key_provider
-        .load_private_key(key)
-        .map_err(|_| PemFileError::Key)
+    let loaded = default_provider().key_provider.load_private_key(key);
+    loaded.map_err(|_| {
+        "holds an unusable private key (RSA with 2048 to 4096 bits, ECDSA with P-256 or P-384, or \
+         Ed25519 is expected)"
+            .to_owned()
+    })
 }
 
 /// Puts the two together, which must belong together.
 pub fn identity(
     chain: Vec<CertificateDer<'static>>,
     key: Arc<dyn SigningKey>,
-) -> Result<Arc<CertifiedKey>, PemFileError> {
+) -> Result<Arc<CertifiedKey>, String> {
     let identity = CertifiedKey::new(chain, key);
-    identity.keys_match().map_err(|_| PemFileError::OtherKey)?;
+    identity
+        .keys_match()
+        .map_err(|_| "is not the key of the certificate, the first one in -client-cert")?;
     Ok(Arc::new(identity))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, PemFileError> {
+fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut text))
-        .map_err(PemFileError::Read)?;
+        .map_err(|error| format!("cannot be read: {}", describe(&error)))?;
     if text.len() as u64 > LIMIT {
-        return Err(PemFileError::TooLong);
+        let most = LIMIT >> 20;
+        return Err(format!(
+            "is larger than {most} MiB, too much for certificates or a key"
+        ));
     }
     Ok(text)
 }
 
 /// All certificates of a file; at least one.
-fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemFileError> {
+fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| not_pem(&error))?;
     if certificates.is_empty() {
-        return Err(PemFileError::NoCertificate);
+        let reason = "holds no certificate (PEM is expected: -----BEGIN CERTIFICATE-----)";
+        return Err(reason.to_owned());
     }
     Ok(certificates)
 }
 
+/// The certificate of that number in its file, from 1, is not one that can be used.
+fn unusable(number: usize, reason: &rustls::Error) -> String {
+    let reason = match reason {
+        rustls::Error::InvalidCertificate(reason) if is_version_1(reason) => {
+            "it is of X.509 version 1, and version 3 is needed".to_owned()
+        }
+        rustls::Error::InvalidCertificate(reason) => reason.to_string(),
+        reason => reason.to_string(),
+    };
+    format!("holds an unusable certificate, number {number}: {reason}")
+}
+
 /// The parser's own words quote the line that it stumbled over.
-fn not_pem(error: &Error) -> PemFileError {
-    PemFileError::Pem(match error {
+fn not_pem(error: &Error) -> String {
+    let reason = match error {
         Error::MissingSectionEnd { .. } => "the line with -----END is missing",
         Error::IllegalSectionStart { .. } => "a line with -----BEGIN is broken",
         Error::Base64Decode(_) => "what stands between two lines is not base64",
         _ => "it cannot be parsed",
-    })
+    };
+    format!("is not well-formed PEM: {reason}")
 }
 
 #[cfg(test)]
@@ -201,16 +156,15 @@ mod tests {
         file
     }
 
-    fn message<T>(result: Result<T, PemFileError>) -> String {
-        result.err().map_or_else(String::new, |e| e.to_string())
+    fn message<T>(result: Result<T, String>) -> String {
+        result.err().unwrap_or_default()
     }
 
     /// What is said of a chain and a key that are given as `-client-cert` and `-client-key`.
     fn belong_together(certificates: &str, key: &str) -> Result<(), String> {
-        let words = |error: PemFileError| error.to_string();
-        let chain = chain(file(certificates).path()).map_err(words)?;
-        let key = private_key(file(key).path()).map_err(words)?;
-        identity(chain, key).map(drop).map_err(words)
+        let chain = chain(file(certificates).path())?;
+        let key = private_key(file(key).path())?;
+        identity(chain, key).map(drop)
     }
 
     fn section(label: &str, der: &[u8]) -> String {

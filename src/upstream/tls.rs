@@ -14,7 +14,7 @@ use rustls::{
     RootCertStore, SignatureScheme,
 };
 
-use super::failure::{Alert, CertificateFault, Failure, TlsFault};
+use super::failure::{Failure, TlsFault};
 
 /// Trusts the bundled roots (Mozilla's) and `extra` ones, and shows `identity` where it is
 /// asked for one. TLS 1.2 and 1.3, HTTP/1.1.
@@ -131,7 +131,7 @@ impl ServerCertVerifier for Verifier {
 pub fn failure(error: &rustls::Error) -> Failure {
     Failure::Tls(match error {
         rustls::Error::InvalidCertificate(error) => TlsFault::Certificate(certificate_fault(error)),
-        rustls::Error::AlertReceived(alert) => TlsFault::Alert(alert_of(*alert)),
+        rustls::Error::AlertReceived(alert) => TlsFault::Alert(alert_fault(*alert)),
         rustls::Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         ) => TlsFault::NotSpoken,
@@ -139,19 +139,23 @@ pub fn failure(error: &rustls::Error) -> Failure {
     })
 }
 
-fn certificate_fault(error: &CertificateError) -> CertificateFault {
+/// Stands behind "the endpoint's certificate".
+fn certificate_fault(error: &CertificateError) -> String {
     use CertificateError as Error;
-    match error {
-        Error::Expired | Error::ExpiredContext { .. } => CertificateFault::Expired,
-        Error::NotValidYet | Error::NotValidYetContext { .. } => CertificateFault::NotValidYet,
-        Error::NotValidForNameContext { expected, .. } => CertificateFault::OtherName {
-            expected: expected.to_str().into_owned(),
-        },
-        error if is_version_1(error) => CertificateFault::Version1,
-        Error::UnknownIssuer | Error::Other(_) => CertificateFault::UnknownAuthority,
-        Error::Revoked => CertificateFault::Revoked,
-        other => CertificateFault::Other(other.to_string()),
-    }
+    let fault = match error {
+        Error::Expired | Error::ExpiredContext { .. } => "has expired",
+        Error::NotValidYet | Error::NotValidYetContext { .. } => "is not valid yet",
+        Error::NotValidForNameContext { expected, .. } => {
+            return format!("is not valid for {}", expected.to_str());
+        }
+        error if is_version_1(error) => "is of X.509 version 1, and version 3 is needed",
+        Error::UnknownIssuer | Error::Other(_) => {
+            "is from an unknown authority (-ca-file adds one)"
+        }
+        Error::Revoked => "has been revoked",
+        other => return format!("is not valid: {other}"),
+    };
+    fault.to_owned()
 }
 
 /// Whether the certificate is of X.509 version 1: what older versions of `openssl x509 -req`
@@ -160,23 +164,36 @@ pub(super) fn is_version_1(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(other) if other.to_string() == "UnsupportedCertVersion")
 }
 
-fn alert_of(alert: AlertDescription) -> Alert {
-    use AlertDescription as Description;
-    let name = format!("{alert:?}");
-    match alert {
-        Description::CertificateRequired => Alert::CertificateRequired,
-        Description::UnknownCA => Alert::UnknownAuthority,
-        Description::CertificateExpired => Alert::CertificateExpired,
-        Description::CertificateRevoked => Alert::CertificateRevoked,
+/// What an endpoint's alert is about (RFC 8446 6.2): mostly the client certificate.
+fn alert_fault(alert: AlertDescription) -> String {
+    use AlertDescription as Alert;
+    let fault = match alert {
+        Alert::CertificateRequired => {
+            "it asks for a client certificate (-client-cert, -client-key)"
+        }
+        Alert::UnknownCA => {
+            "it does not know the authority of the client certificate (-client-cert)"
+        }
+        Alert::CertificateExpired => {
+            "the client certificate is not valid at this time (-client-cert)"
+        }
+        Alert::CertificateRevoked => "the client certificate has been revoked (-client-cert)",
         // Before TLS 1.3 there was no alert for a certificate that is missing.
-        Description::NoCertificate
-        | Description::BadCertificate
-        | Description::UnsupportedCertificate
-        | Description::CertificateUnknown
-        | Description::AccessDenied => Alert::Certificate { name },
-        Description::HandshakeFailure => Alert::HandshakeFailure { name },
-        _ => Alert::Other { name },
-    }
+        Alert::NoCertificate
+        | Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateUnknown
+        | Alert::AccessDenied => {
+            return format!(
+                "{alert:?} (the client certificate, or that there is none: -client-cert)"
+            );
+        }
+        Alert::HandshakeFailure => {
+            return format!("{alert:?} (it may ask for a client certificate: -client-cert)");
+        }
+        other => return format!("{other:?}"),
+    };
+    fault.to_owned()
 }
 
 #[cfg(test)]
@@ -227,25 +244,29 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_rustls_is_a_fault_of_the_certificate_an_alert_or_something_else() {
+    fn an_error_of_rustls_is_a_fault_of_the_certificate_or_something_else() {
         let table = [
             (
                 CertificateError::Expired.into(),
-                TlsFault::Certificate(CertificateFault::Expired),
+                TlsFault::Certificate("has expired".to_owned()),
+            ),
+            (
+                CertificateError::NotValidYet.into(),
+                TlsFault::Certificate("is not valid yet".to_owned()),
             ),
             (
                 CertificateError::UnknownIssuer.into(),
-                TlsFault::Certificate(CertificateFault::UnknownAuthority),
+                TlsFault::Certificate(
+                    "is from an unknown authority (-ca-file adds one)".to_owned(),
+                ),
             ),
             (
                 CertificateError::Revoked.into(),
-                TlsFault::Certificate(CertificateFault::Revoked),
+                TlsFault::Certificate("has been revoked".to_owned()),
             ),
             (
-                rustls::Error::AlertReceived(AlertDescription::AccessDenied),
-                TlsFault::Alert(Alert::Certificate {
-                    name: "AccessDenied".to_owned(),
-                }),
+                CertificateError::BadEncoding.into(),
+                TlsFault::Certificate("is not valid: BadEncoding".to_owned()),
             ),
             (
                 rustls::Error::DecryptError,
