@@ -122,8 +122,8 @@ impl Acceptor {
         &self.table
     }
 
-    pub(super) fn handler(&self) -> &dyn Handler {
-        &*self.handler
+    pub(super) fn handler(&self) -> &Arc<dyn Handler> {
+        &self.handler
     }
 
     pub(super) fn cookie(&self) -> Cookie {
@@ -385,7 +385,7 @@ mod tests {
     struct Nothing;
 
     impl Handler for Nothing {
-        fn handle(&self, _: ClientRequest, _: Responder) {}
+        fn handle(self: Arc<Self>, _: ClientRequest, _: Responder) {}
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn is_of_accept_thread(place: &Location<'_>) -> bool {
 /// after the other.
 pub trait Handler: Send + Sync + 'static {
     /// Answers `request` through `responder`. A panic costs the request a 500.
-    fn handle(&self, request: ClientRequest, responder: Responder);
+    fn handle(self: Arc<Self>, request: ClientRequest, responder: Responder);
 
     /// Takes note of a request of `client` that was refused before it came to `handle`. Its first
     /// byte was received then, and so many bytes of the answer have gone out.

@@ -314,7 +314,7 @@ impl Session {
             persistence,
             is_head,
         );
-        let handler = self.acceptor.handler();
+        let handler = Arc::clone(self.acceptor.handler());
         // The hook logs a panic, and the responder's drop answers.
         let _ = catch_unwind(AssertUnwindSafe(|| handler.handle(request, responder)));
         match self.connection.end() {

@@ -183,7 +183,7 @@ impl Monitor {
 }
 
 impl Handler for Monitor {
-    fn handle(&self, request: ClientRequest, mut responder: Responder) {
+    fn handle(self: Arc<Self>, request: ClientRequest, mut responder: Responder) {
         let answer = self.answer(&request.head);
         let persistence = responder.persistence();
         let reply = Reply {

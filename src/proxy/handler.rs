@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::relay::{self, Relayed};
 use super::{local, proxy_status};
-use crate::dispatch::policy::OnExhausted;
 use crate::dispatch::trail::Trail;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::limits::TOO_MANY;
@@ -55,7 +54,7 @@ pub struct Proxy {
 }
 
 impl Handler for Proxy {
-    fn handle(&self, request: ClientRequest, responder: Responder) {
+    fn handle(self: Arc<Self>, request: ClientRequest, responder: Responder) {
         // In front of the search for loops: it serves to find them.
         if max_forwards::of(&request.head) == Some(0) {
             let (client, received_at) = (request.client, request.received_at);
@@ -82,14 +81,10 @@ impl Handler for Proxy {
             session: request.session,
         });
         let exchange = Exchange {
-            on_exhausted: self.dispatcher.policy().on_exhausted,
-            proxy_status: self.proxy_status,
-            half_close: self.half_close,
-            rules: Arc::clone(&self.rules),
+            proxy: Arc::clone(&self),
             request: Arc::clone(&request),
             cancellation: Arc::clone(&cancellation),
             started,
-            metrics: Arc::clone(&self.metrics),
             has_ended: Cell::new(false),
         };
         // Called while the losers end, perhaps on another thread.
@@ -129,14 +124,10 @@ fn counted_as(rejection: &Rejection) -> Refusal {
 
 /// A request that is being served.
 struct Exchange {
-    on_exhausted: OnExhausted,
-    proxy_status: bool,
-    half_close: bool,
-    rules: Arc<ForwardRules>,
+    proxy: Arc<Proxy>,
     request: Arc<Request>,
     cancellation: Arc<RequestCancellation>,
     started: Instant,
-    metrics: Arc<Metrics>,
     /// It has been counted, and is logged.
     has_ended: Cell<bool>,
 }
@@ -184,7 +175,7 @@ impl Exchange {
             ..
         } = winner;
         let status = answer.head.status;
-        if self.proxy_status {
+        if self.proxy.proxy_status {
             let proxy_status = proxy_status::relayed(&endpoint, hedged, trail);
             let added = &mut answer.head.added;
             added.push(PROXY_STATUS.as_bytes(), proxy_status.as_bytes());
@@ -198,12 +189,12 @@ impl Exchange {
             &answer.head,
             framing,
             persistence,
-            &self.rules,
+            &self.proxy.rules,
             self.location_rewrite(&endpoint.url),
         );
         let relayed = relay::relay(&mut responder, answer, head, framing);
         if !usable {
-            self.metrics.exhausted.add();
+            self.proxy.metrics.exhausted.add();
         }
         let (bytes, is_cut_off) = (responder.sent(), responder.is_cut_off());
         match relayed {
@@ -255,7 +246,7 @@ impl Exchange {
                 _ => BreakOff::Client(error),
             },
         };
-        self.metrics.clients_gone.add();
+        self.proxy.metrics.clients_gone.add();
         Some(broken)
     }
 
@@ -271,7 +262,9 @@ impl Exchange {
         self.has_ended.set(true);
         let (request, duration) = (self.request.name(), self.started.elapsed());
         let counted_as = status.unwrap_or(CLIENT_GONE);
-        self.metrics.request(request.method, counted_as, duration);
+        self.proxy
+            .metrics
+            .request(request.method, counted_as, duration);
         RequestReport {
             attempts,
             reason,
@@ -280,7 +273,7 @@ impl Exchange {
     }
 
     fn location_rewrite<'a>(&'a self, endpoint: &'a EndpointUrl) -> Option<LocationRewrite<'a>> {
-        let rules = &self.rules;
+        let rules = &self.proxy.rules;
         let request = &self.request.head;
         rules
             .rewrite_location
@@ -295,8 +288,8 @@ impl Exchange {
             BreakOff::ClientGone(self.hint())
         };
         responder.abort();
-        self.metrics.clients_gone.add();
-        self.metrics.gone_unanswered.add();
+        self.proxy.metrics.clients_gone.add();
+        self.proxy.metrics.gone_unanswered.add();
         let attempts = trail.in_json();
         let report = self.end(None, 0, &attempts, Some(&reason));
         report.log(format_args!(
@@ -307,34 +300,40 @@ impl Exchange {
     }
 
     fn exhausted(&self, trail: &Trail, retry_after: Option<Duration>, mut responder: Responder) {
-        let status = trail.exhausted_status(self.on_exhausted);
+        let status = trail.exhausted_status(self.proxy.dispatcher.policy().on_exhausted);
         let persistence = responder.persistence();
         let reply = Exhausted {
             status,
             persistence,
             is_head: self.request.head.is_head(),
-            proxy_status: &proxy_status::exhausted(trail, self.proxy_status),
+            proxy_status: &proxy_status::exhausted(trail, self.proxy.proxy_status),
             retry_after,
         };
         let bytes = responder.send(&reply.to_bytes(SystemTime::now()), persistence);
-        self.metrics.exhausted.add();
+        self.proxy.metrics.exhausted.add();
         let reason = Some(&NO_USABLE_ANSWER as &dyn Display);
         self.end(Some(status), bytes, &trail.in_json(), reason)
             .log(format_args!("{NO_USABLE_ANSWER}, returning {status}"));
     }
 
     fn hint(&self) -> &'static str {
-        if self.half_close { "" } else { HALF_CLOSE_HINT }
+        if self.proxy.half_close {
+            ""
+        } else {
+            HALF_CLOSE_HINT
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::Policy;
     use crate::http::header::Headers;
     use crate::http::request::{RequestHead, Version};
     use crate::util::body::BodyWriter;
     use crate::util::client_watch::ClientWatch;
+    use crate::util::thread_pool::ThreadPool;
     use std::net::{TcpListener, TcpStream};
 
     #[test]
@@ -351,11 +350,23 @@ mod tests {
             client.ip(),
         );
         let metrics: Arc<Metrics> = Arc::default();
-        let exchange = || Exchange {
-            on_exhausted: OnExhausted::Status500,
+        let threads = ThreadPool::new("attempt", 1, Duration::ZERO);
+        let policy = Policy::default();
+        let proxy = Arc::new(Proxy {
+            dispatcher: Arc::new(Dispatcher::new(
+                Vec::new(),
+                0,
+                policy,
+                threads,
+                Arc::clone(&metrics),
+            )),
             proxy_status: false,
             half_close: false,
             rules: Arc::default(),
+            metrics: Arc::clone(&metrics),
+        });
+        let exchange = || Exchange {
+            proxy: Arc::clone(&proxy),
             request: Arc::new(Request {
                 head: head.clone(),
                 body: BodyWriter::default().finish(),
@@ -368,7 +379,6 @@ mod tests {
                 Arc::default(),
             )),
             started: Instant::now(),
-            metrics: Arc::clone(&metrics),
             has_ended: Cell::new(false),
         };
         drop(exchange());

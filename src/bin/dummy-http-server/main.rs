@@ -199,7 +199,7 @@ impl Dummy {
 }
 
 impl Handler for Dummy {
-    fn handle(&self, request: ClientRequest, mut responder: Responder) {
+    fn handle(self: Arc<Self>, request: ClientRequest, mut responder: Responder) {
         let plan = Plan::new(&self.options, self.seed, self.counts.arrived());
         let target = String::from_utf8_lossy(request.head.target());
         let span = GoDuration::from(plan.pause.unwrap_or_default());
