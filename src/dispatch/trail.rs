@@ -82,14 +82,13 @@ impl Trail {
         InJson(self)
     }
 
-    /// The attempt that was started next after those in `before`.
-    fn next(&self, before: Option<Place>) -> Option<(Place, AttemptReport<'_>)> {
+    /// All attempts, in the order in which they were started.
+    fn reports(&self) -> Vec<AttemptReport<'_>> {
         let lost = self.attempts.iter().map(Lost::report);
         let won = self.won.iter().map(Won::report);
-        let places = lost.chain(won).enumerate();
-        let places = places.map(|(index, (started, report))| ((started, index), report));
-        let later = places.filter(|(place, _)| before.is_none_or(|before| *place > before));
-        later.min_by_key(|(place, _)| *place)
+        let mut reports: Vec<_> = lost.chain(won).collect();
+        reports.sort_by_key(|(started, _)| *started);
+        reports.into_iter().map(|(_, report)| report).collect()
     }
 
     /// Whether an attempt was under way when another one won.
@@ -153,26 +152,20 @@ impl fmt::Display for Winning<'_> {
     }
 }
 
-/// An attempt's place among all: when it was started, and a number where that is the same.
-type Place = (Instant, usize);
-
 /// See [`Trail::in_json`].
 #[derive(Clone, Copy, Debug)]
 pub struct InJson<'a>(&'a Trail);
 
 impl fmt::Display for InJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reports = self.0.reports();
         f.write_str("\"attempts\":[")?;
-        let (mut last, mut shown) = (None, 0);
-        while let Some((place, report)) = self.0.next(last).filter(|_| shown < MOST_IN_JSON) {
-            let comma = if last.is_some() { "," } else { "" };
+        for (index, report) in reports.iter().take(MOST_IN_JSON).enumerate() {
+            let comma = if index == 0 { "" } else { "," };
             write!(f, "{comma}{report}")?;
-            last = Some(place);
-            shown += 1;
         }
         f.write_str("]")?;
-        let all = self.0.attempts.len() + usize::from(self.0.won.is_some());
-        match all - shown {
+        match reports.len().saturating_sub(MOST_IN_JSON) {
             0 => Ok(()),
             more => write!(f, ",\"attempts_left_out\":{more}"),
         }
