@@ -18,6 +18,20 @@
 //! - [`reload`]: the endpoints in force, at start and after SIGHUP
 //! - [`systemd`]: notifications, and a listening socket from outside
 //! - [`util`]: what two of the above need and neither owns
+//!
+//! Where a change belongs:
+//!
+//! | a change of | file |
+//! |---|---|
+//! | which statuses are usable | `dispatch/status_set.rs`; how an answer is judged: `dispatch/run.rs` |
+//! | which status the client gets when no answer is usable | `dispatch/attempt_log.rs` |
+//! | which requests are refused, and with which status | `http/head_rules.rs` |
+//! | what is removed from, added to or changed in a message's headers | `http/forward.rs` |
+//! | what a client may take: sizes, numbers, idle and other times | `downstream/limits.rs` |
+//! | how long idle connections to endpoints are kept | `upstream/pool.rs` |
+//! | a flag: name, default, text, check | the file of its group in `config/flags/` |
+//! | a metric | counted in `metrics/`, shown by `monitor/prometheus.rs` |
+//! | a line about a request in the log | `proxy/handler.rs`; its form: `logging/request.rs` |
 
 pub mod cli;
 pub mod config;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cooldown::Claim;
+use super::cooldown::Permit;
 use super::policy::Policy;
 use crate::metrics::AttemptOutcome;
 use crate::upstream::control::AttemptControl;
@@ -13,7 +13,7 @@ use crate::upstream::response::Response;
 
 /// What identifies an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct AttemptId {
     /// The endpoint's number.
     pub(super) endpoint: usize,
     /// It was started though another one had not ended.
@@ -23,15 +23,15 @@ pub(super) struct Mark {
 
 /// One request put to one endpoint.
 pub(super) struct Attempt {
-    pub(super) mark: Mark,
+    pub(super) id: AttemptId,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) control: Arc<AttemptControl>,
     /// Where failures are counted; `None`: they have been.
-    pub(super) claim: Option<Claim>,
+    pub(super) permit: Option<Permit>,
 }
 
 /// What came of an attempt.
-pub(super) struct Performed {
+pub(super) struct AttemptResult {
     /// The answer, usable or not. Of one that is not, only where it may still be wanted.
     pub(super) answer: Option<Response>,
     /// Why the answer is not usable.
@@ -45,7 +45,7 @@ pub(super) struct Performed {
     pub(super) head: Option<(u16, Duration)>,
 }
 
-impl Performed {
+impl AttemptResult {
     pub(super) fn failed(failure: Failure) -> Self {
         Self {
             answer: None,
@@ -58,53 +58,53 @@ impl Performed {
 }
 
 #[cfg(test)]
-impl Performed {
+impl AttemptResult {
     pub(super) fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
 }
 
 /// An attempt that has ended.
-pub(super) struct Ended {
+pub(super) struct FinishedAttempt {
     pub(super) attempt: Attempt,
-    pub(super) performed: Performed,
+    pub(super) result: AttemptResult,
     /// How long it has taken.
     pub(super) after: Duration,
 }
 
-impl Ended {
+impl FinishedAttempt {
     /// Counts it: each attempt that was begun comes here once.
-    pub(super) fn new(attempt: Attempt, performed: Performed) -> Self {
+    pub(super) fn new(attempt: Attempt, result: AttemptResult) -> Self {
         let counters = &attempt.endpoint.counters;
-        counters.attempt(match (performed.head, &performed.failure) {
+        counters.attempt(match (result.head, &result.failure) {
             (Some((status, after)), _) => AttemptOutcome::Head(status, after),
-            (None, _) if !performed.sent => AttemptOutcome::Unsent,
+            (None, _) if !result.sent => AttemptOutcome::Unsent,
             (None, Some(Failure::Cancelled)) => AttemptOutcome::Cancelled,
             (None, _) => AttemptOutcome::NoHead,
         });
         // A cancel is not the endpoint's failure.
-        if let Some(failure) = &performed.failure
+        if let Some(failure) = &result.failure
             && *failure != Failure::Cancelled
         {
             counters.failure(failure.error_type());
         }
         Self {
-            after: attempt.mark.started.elapsed(),
+            after: attempt.id.started.elapsed(),
             attempt,
-            performed,
+            result,
         }
     }
 
     pub(super) fn failure(&self) -> Option<&Failure> {
-        self.performed.failure.as_ref()
+        self.result.failure.as_ref()
     }
 
     pub(super) fn is_usable(&self) -> bool {
-        self.performed.answer.is_some() && self.failure().is_none()
+        self.result.answer.is_some() && self.failure().is_none()
     }
 
     pub(super) fn take_answer(&mut self) -> Option<Response> {
-        self.performed.answer.take()
+        self.result.answer.take()
     }
 
     /// The answer, if it is not usable and not wanted for `-on-exhausted best` either.
@@ -120,7 +120,7 @@ impl Ended {
 /// Where attempts run. Called with the progress locked, but for `wait`.
 pub(super) trait Attempts {
     /// Starts an attempt; one that cannot be started has ended.
-    fn start(&self, attempt: Attempt) -> Result<(), Box<Ended>>;
+    fn start(&self, attempt: Attempt) -> Result<(), Box<FinishedAttempt>>;
     /// Waits for an attempt to end. Called on the thread that dispatches.
     fn wait(&self) -> Event;
 }
@@ -128,8 +128,8 @@ pub(super) trait Attempts {
 /// What has happened.
 #[allow(clippy::large_enum_variant)] // It is moved once.
 pub(super) enum Event {
-    Ended(Ended),
-    /// the progress has changed meanwhile.
+    Finished(FinishedAttempt),
+    /// The progress has changed meanwhile.
     Progress,
     /// And nothing will: no attempt is under way.
     Nothing,

@@ -3,8 +3,8 @@
 //!
 //! After so many failures in a row, or one that asks for some time, requests pass an endpoint
 //! over. Once that time is over, one request tries it, and the others go on passing it over
-//! until that trial has ended: with a usable answer it is back, with a failure it is passed over
-//! again. A trial that ends in neither way (a loser is cancelled, a client goes away) is as if it
+//! until that probe has ended: with a usable answer it is back, with a failure it is passed over
+//! again. A probe that ends in neither way (a loser is cancelled, a client goes away) is as if it
 //! had not been, and the next request may try.
 //!
 //! Always: only a usable answer makes the time shorter.
@@ -48,16 +48,16 @@ struct State {
     asked_until: Option<Instant>,
     /// For how long it is passed over.
     length: Duration,
-    /// The trial that is under way.
-    trial: Option<u64>,
-    trials: u64,
+    /// The probe that is under way.
+    probe: Option<u64>,
+    probes: u64,
 }
 
 impl State {
-    /// Nothing is known any more, but how many trials there were.
+    /// Nothing is known any more, but how many probes there were.
     fn forget(&mut self) {
         *self = Self {
-            trials: self.trials,
+            probes: self.probes,
             ..Self::default()
         };
     }
@@ -86,42 +86,42 @@ impl Cooldown {
 
     /// The right to ask this endpoint now; none if it is to be passed over.
     #[must_use]
-    pub fn claim(&self, endpoint: usize, now: Instant) -> Option<Claim> {
-        let mut claim = self.claim_regardless(endpoint)?;
-        if claim.endpoint.is_noted.load(Ordering::Relaxed) {
-            let mut state = lock(&claim.endpoint.state);
+    pub fn permit(&self, endpoint: usize, now: Instant) -> Option<Permit> {
+        let mut permit = self.permit_regardless(endpoint)?;
+        if permit.endpoint.is_noted.load(Ordering::Relaxed) {
+            let mut state = lock(&permit.endpoint.state);
             if let Some(until) = state.until {
-                if now < until || state.trial.is_some() {
+                if now < until || state.probe.is_some() {
                     return None;
                 }
-                state.trials += 1;
-                state.trial = Some(state.trials);
-                let trial = state.trial;
+                state.probes += 1;
+                state.probe = Some(state.probes);
+                let probe = state.probe;
                 drop(state);
-                claim.trial = trial;
+                permit.probe = probe;
             }
         }
-        Some(claim)
+        Some(permit)
     }
 
     /// The right to ask this endpoint though it is to be passed over: all are.
     #[must_use]
-    pub fn claim_regardless(&self, endpoint: usize) -> Option<Claim> {
-        Some(Claim {
+    pub fn permit_regardless(&self, endpoint: usize) -> Option<Permit> {
+        Some(Permit {
             rule: self.rule,
             endpoint: Arc::clone(self.endpoints.get(endpoint)?),
-            trial: None,
+            probe: None,
         })
     }
 
     /// How long this endpoint is still passed over, if a request at this moment would pass it
-    /// over; no time where only its trial is to end. Once that time is over and until a request
+    /// over; no time where only its probe is to end. Once that time is over and until a request
     /// comes to try it, it is not.
     #[must_use]
     pub fn passed_over(&self, endpoint: usize, now: Instant) -> Option<Duration> {
         let state = lock(&self.endpoints.get(endpoint)?.state);
         let left = state.until?.saturating_duration_since(now);
-        (!left.is_zero() || state.trial.is_some()).then_some(left)
+        (!left.is_zero() || state.probe.is_some()).then_some(left)
     }
 
     /// How long it is until the first endpoint may be asked again, if all are passed over now
@@ -145,10 +145,10 @@ impl Cooldown {
 /// it is as if the endpoint had not been asked.
 #[derive(Debug)]
 #[must_use = "dropping it gives the right back"]
-pub struct Claim {
+pub struct Permit {
     rule: Option<CooldownConfig>,
     endpoint: Arc<Endpoint>,
-    trial: Option<u64>,
+    probe: Option<u64>,
 }
 
 /// Why an endpoint is passed over from now on, and for how long.
@@ -172,7 +172,7 @@ impl fmt::Display for PassedOver {
     }
 }
 
-impl Claim {
+impl Permit {
     /// It gave a usable answer. True if it was passed over until now.
     #[must_use]
     pub fn succeeded(self) -> bool {
@@ -186,15 +186,15 @@ impl Claim {
         was_passed_over
     }
 
-    /// Its trial has been given up for another endpoint's answer, though it had had the time
+    /// Its probe has been given up for another endpoint's answer, though it had had the time
     /// that answers usually take: it goes on being passed over, but no longer than after a failure
     /// (a second where failures do not count), whatever it had asked for. It is no failure all the
     /// same.
-    pub fn overtaken(self, now: Instant) {
+    pub fn superseded(self, now: Instant) {
         const WITHOUT_A_RULE: Duration = Duration::from_secs(1);
         let most = self.rule.map_or(WITHOUT_A_RULE, |rule| rule.length);
         let mut state = lock(&self.endpoint.state);
-        if self.is_trial_of(&state) && state.until.is_some() {
+        if self.is_probe_of(&state) && state.until.is_some() {
             state.until = Some(now + state.length.min(most));
         }
     }
@@ -203,24 +203,24 @@ impl Claim {
     /// it is passed over from now on.
     #[must_use]
     pub fn failed(self, now: Instant, retry_after: Duration) -> Option<PassedOver> {
-        if self.rule.is_none() && retry_after.is_zero() && self.trial.is_none() {
+        if self.rule.is_none() && retry_after.is_zero() && self.probe.is_none() {
             return None;
         }
         let mut state = lock(&self.endpoint.state);
         self.endpoint.is_noted.store(true, Ordering::Relaxed);
         state.failures = state.failures.saturating_add(1);
-        let is_trial = self.is_trial_of(&state);
-        let may_cool = is_trial || state.until.is_none();
+        let is_probe = self.is_probe_of(&state);
+        let may_cool = is_probe || state.until.is_none();
         let cooldown = self
             .rule
             .filter(|rule| may_cool && state.failures >= rule.max_fails.get());
         let cooldown = cooldown.map_or(Duration::ZERO, |rule| rule.length);
         let length = cooldown.max(retry_after);
         if length.is_zero() {
-            if is_trial {
+            if is_probe {
                 // Nothing says for how long.
                 state.until = None;
-                state.trial = None;
+                state.probe = None;
             }
             return None;
         }
@@ -241,17 +241,17 @@ impl Claim {
         }
     }
 
-    fn is_trial_of(&self, state: &State) -> bool {
-        self.trial.is_some() && state.trial == self.trial
+    fn is_probe_of(&self, state: &State) -> bool {
+        self.probe.is_some() && state.probe == self.probe
     }
 }
 
-impl Drop for Claim {
+impl Drop for Permit {
     fn drop(&mut self) {
-        if self.trial.is_some() {
+        if self.probe.is_some() {
             let mut state = lock(&self.endpoint.state);
-            if state.trial == self.trial {
-                state.trial = None;
+            if state.probe == self.probe {
+                state.probe = None;
             }
         }
     }
@@ -278,12 +278,12 @@ mod tests {
     }
 
     fn fail(cooldown: &Cooldown, now: Instant) -> Option<u32> {
-        failed(cooldown.claim(0, now).unwrap(), now)
+        failed(cooldown.permit(0, now).unwrap(), now)
     }
 
     /// The failures in a row after which it is passed over from now on.
-    fn failed(claim: Claim, now: Instant) -> Option<u32> {
-        match claim.failed(now, Duration::ZERO)? {
+    fn failed(permit: Permit, now: Instant) -> Option<u32> {
+        match permit.failed(now, Duration::ZERO)? {
             PassedOver::Failed(failures, COOLDOWN) => Some(failures),
             other => panic!("{other:?}"),
         }
@@ -291,8 +291,8 @@ mod tests {
 
     /// It asks for so long; whether that is news.
     fn ask(cooldown: &Cooldown, endpoint: usize, now: Instant, span: Duration) -> bool {
-        let claim = cooldown.claim_regardless(endpoint).unwrap();
-        match claim.failed(now, span) {
+        let permit = cooldown.permit_regardless(endpoint).unwrap();
+        match permit.failed(now, span) {
             None => false,
             Some(PassedOver::Asked(length)) => length == span,
             Some(other) => panic!("{other:?}"),
@@ -305,38 +305,38 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(fail(&cooldown, now), None);
             assert_eq!(fail(&cooldown, now), None);
-            assert!(!cooldown.claim(0, now).unwrap().succeeded());
+            assert!(!cooldown.permit(0, now).unwrap().succeeded());
         }
         assert_eq!(fail(&cooldown, now), None);
         // A cancelled loser is neither a failure nor a success.
-        drop(cooldown.claim(0, now));
+        drop(cooldown.permit(0, now));
         assert_eq!(fail(&cooldown, now), None);
-        drop(cooldown.claim(0, now));
+        drop(cooldown.permit(0, now));
         assert_eq!(fail(&cooldown, now), Some(3));
-        assert!(cooldown.claim(0, now).is_none());
+        assert!(cooldown.permit(0, now).is_none());
         // The other one has nothing to do with it.
-        assert!(cooldown.claim(1, now).is_some());
+        assert!(cooldown.permit(1, now).is_some());
     }
 
     #[test]
-    fn after_the_cool_down_one_request_tries() {
+    fn after_the_cooldown_one_request_tries() {
         let (cooldown, begin) = (cooldown(1), Instant::now());
         assert_eq!(fail(&cooldown, begin), Some(1));
         let just_before = COOLDOWN.saturating_sub(Duration::from_nanos(1));
-        assert!(cooldown.claim(0, begin + just_before).is_none());
+        assert!(cooldown.permit(0, begin + just_before).is_none());
         let now = begin + COOLDOWN;
-        let trial = cooldown.claim(0, now).unwrap();
+        let probe = cooldown.permit(0, now).unwrap();
         for later in [Duration::ZERO, COOLDOWN, COOLDOWN * 100] {
-            assert!(cooldown.claim(0, now + later).is_none());
+            assert!(cooldown.permit(0, now + later).is_none());
         }
-        // It fails, later on: the cool-down begins then.
+        // It fails, later on: the cooldown begins then.
         let later = now + COOLDOWN;
-        assert_eq!(failed(trial, later), Some(2));
-        assert!(cooldown.claim(0, later + COOLDOWN / 2).is_none());
-        let trial = cooldown.claim(0, later + COOLDOWN).unwrap();
-        assert!(trial.succeeded());
-        assert!(cooldown.claim(0, now).is_some());
-        assert!(cooldown.claim(0, now).is_some());
+        assert_eq!(failed(probe, later), Some(2));
+        assert!(cooldown.permit(0, later + COOLDOWN / 2).is_none());
+        let probe = cooldown.permit(0, later + COOLDOWN).unwrap();
+        assert!(probe.succeeded());
+        assert!(cooldown.permit(0, now).is_some());
+        assert!(cooldown.permit(0, now).is_some());
     }
 
     #[test]
@@ -349,78 +349,78 @@ mod tests {
         assert_eq!(cooldown.passed_over(1, begin + half), None);
         let now = begin + COOLDOWN;
         assert_eq!(cooldown.passed_over(0, now), None);
-        let trial = cooldown.claim(0, now).unwrap();
+        let probe = cooldown.permit(0, now).unwrap();
         assert_eq!(cooldown.passed_over(0, now), Some(Duration::ZERO));
-        drop(trial);
+        drop(probe);
         assert_eq!(cooldown.passed_over(0, now), None);
         assert_eq!(cooldown.passed_over(2, now), None);
     }
 
     #[test]
-    fn a_trial_that_is_cancelled_gives_way_to_the_next() {
+    fn a_probe_that_is_cancelled_gives_way_to_the_next() {
         let (cooldown, begin) = (cooldown(1), Instant::now());
         assert_eq!(fail(&cooldown, begin), Some(1));
         let now = begin + COOLDOWN;
-        let trial = cooldown.claim(0, now).unwrap();
-        assert!(cooldown.claim(0, now).is_none());
-        drop(trial);
-        let next = cooldown.claim(0, now).unwrap();
-        assert!(cooldown.claim(0, now).is_none());
+        let probe = cooldown.permit(0, now).unwrap();
+        assert!(cooldown.permit(0, now).is_none());
+        drop(probe);
+        let next = cooldown.permit(0, now).unwrap();
+        assert!(cooldown.permit(0, now).is_none());
         assert!(next.succeeded());
     }
 
     #[test]
-    fn a_trial_that_a_hedge_has_overtaken_prolongs_the_cool_down() {
+    fn a_probe_that_a_hedge_has_superseded_prolongs_the_cooldown() {
         let (cooldown, begin) = (cooldown(1), Instant::now());
         assert_eq!(fail(&cooldown, begin), Some(1));
         let now = begin + COOLDOWN;
-        cooldown.claim(0, now).unwrap().overtaken(now);
-        assert!(cooldown.claim(0, now + COOLDOWN / 2).is_none());
-        let trial = cooldown.claim(0, now + COOLDOWN).unwrap();
-        assert!(trial.succeeded());
-        // It is nothing to an endpoint that is not cooling.
-        cooldown.claim(0, now).unwrap().overtaken(now);
-        assert!(cooldown.claim(0, now).is_some());
+        cooldown.permit(0, now).unwrap().superseded(now);
+        assert!(cooldown.permit(0, now + COOLDOWN / 2).is_none());
+        let probe = cooldown.permit(0, now + COOLDOWN).unwrap();
+        assert!(probe.succeeded());
+        // It is nothing to an endpoint that is not passed over.
+        cooldown.permit(0, now).unwrap().superseded(now);
+        assert!(cooldown.permit(0, now).is_some());
     }
 
     #[test]
-    fn an_overtaken_trial_after_a_long_retry_after_costs_a_cool_down_or_a_second() {
+    fn an_superseded_probe_after_a_long_retry_after_costs_a_cooldown_or_a_second() {
         for (cooldown, wanted) in [(without_a_rule(), SECOND), (cooldown(9), COOLDOWN)] {
             let begin = Instant::now();
             assert!(ask(&cooldown, 0, begin, 60 * SECOND));
             let now = begin + 60 * SECOND;
-            cooldown.claim(0, now).unwrap().overtaken(now);
-            assert!(cooldown.claim(0, now + wanted / 2).is_none());
-            assert!(cooldown.claim(0, now + wanted).is_some());
+            cooldown.permit(0, now).unwrap().superseded(now);
+            assert!(cooldown.permit(0, now + wanted / 2).is_none());
+            assert!(cooldown.permit(0, now + wanted).is_some());
         }
     }
 
     #[test]
-    fn asking_regardless_neither_prolongs_the_cool_down_nor_ends_a_trial() {
+    fn asking_regardless_neither_prolongs_the_cooldown_nor_ends_a_probe() {
         let (cooldown, begin) = (cooldown(1), Instant::now());
         assert_eq!(fail(&cooldown, begin), Some(1));
         let late = begin + COOLDOWN / 2;
-        let regardless = cooldown.claim_regardless(0).unwrap();
+        let regardless = cooldown.permit_regardless(0).unwrap();
         assert_eq!(failed(regardless, late), None);
         let now = begin + COOLDOWN;
-        let trial = cooldown.claim(0, now).unwrap();
-        assert_eq!(failed(cooldown.claim_regardless(0).unwrap(), now), None);
-        assert!(cooldown.claim(0, now).is_none());
-        assert_eq!(failed(trial, now), Some(4));
+        let probe = cooldown.permit(0, now).unwrap();
+        assert_eq!(failed(cooldown.permit_regardless(0).unwrap(), now), None);
+        assert!(cooldown.permit(0, now).is_none());
+        assert_eq!(failed(probe, now), Some(4));
         // But a usable answer is one.
-        assert!(cooldown.claim_regardless(0).unwrap().succeeded());
-        assert!(cooldown.claim(0, now).is_some());
+        assert!(cooldown.permit_regardless(0).unwrap().succeeded());
+        assert!(cooldown.permit(0, now).is_some());
     }
 
     #[test]
-    fn a_trial_that_was_overtaken_by_a_usable_answer_is_one_failure_like_any_other() {
+    fn a_probe_that_was_superseded_by_a_usable_answer_is_one_failure_like_any_other() {
         let (cooldown, begin) = (cooldown(2), Instant::now());
         assert_eq!(fail(&cooldown, begin), None);
         assert_eq!(fail(&cooldown, begin), Some(2));
         let now = begin + COOLDOWN;
-        let trial = cooldown.claim(0, now).unwrap();
-        assert!(cooldown.claim_regardless(0).unwrap().succeeded());
-        assert_eq!(failed(trial, now), None);
+        let probe = cooldown.permit(0, now).unwrap();
+        assert!(cooldown.permit_regardless(0).unwrap().succeeded());
+        assert_eq!(failed(probe, now), None);
         assert_eq!(fail(&cooldown, now), Some(2));
     }
 
@@ -429,18 +429,18 @@ mod tests {
         for cooldown in [without_a_rule(), cooldown(9)] {
             let now = Instant::now();
             assert!(ask(&cooldown, 0, now, 2 * SECOND));
-            assert!(cooldown.claim(0, now + SECOND).is_none());
-            assert!(cooldown.claim(1, now).is_some());
+            assert!(cooldown.permit(0, now + SECOND).is_none());
+            assert!(cooldown.permit(1, now).is_some());
             let later = now + 2 * SECOND;
-            let trial = cooldown.claim(0, later).unwrap();
-            assert!(cooldown.claim(0, later).is_none());
-            assert_eq!(trial.failed(later, SECOND), Some(PassedOver::Asked(SECOND)));
-            assert!(cooldown.claim(0, later).is_none());
-            assert!(cooldown.claim(0, later + SECOND).unwrap().succeeded());
+            let probe = cooldown.permit(0, later).unwrap();
+            assert!(cooldown.permit(0, later).is_none());
+            assert_eq!(probe.failed(later, SECOND), Some(PassedOver::Asked(SECOND)));
+            assert!(cooldown.permit(0, later).is_none());
+            assert!(cooldown.permit(0, later + SECOND).unwrap().succeeded());
             // It is as if nothing had been.
-            assert!(!cooldown.claim(0, later).unwrap().succeeded());
-            let claims = [0, 0].map(|endpoint| cooldown.claim(endpoint, later));
-            assert!(claims.iter().all(Option::is_some));
+            assert!(!cooldown.permit(0, later).unwrap().succeeded());
+            let permits = [0, 0].map(|endpoint| cooldown.permit(endpoint, later));
+            assert!(permits.iter().all(Option::is_some));
         }
     }
 
@@ -450,28 +450,28 @@ mod tests {
         assert!(ask(&cooldown, 0, now, 3 * SECOND));
         assert!(!ask(&cooldown, 0, now + SECOND, SECOND));
         let just_before = 3 * SECOND.saturating_sub(Duration::from_nanos(1));
-        assert!(cooldown.claim(0, now + just_before).is_none());
+        assert!(cooldown.permit(0, now + just_before).is_none());
         assert!(!ask(&cooldown, 0, now + just_before, 3 * SECOND));
-        assert!(cooldown.claim(0, now + 5 * SECOND).is_none());
-        assert!(cooldown.claim(0, now + 6 * SECOND).is_some());
+        assert!(cooldown.permit(0, now + 5 * SECOND).is_none());
+        assert!(cooldown.permit(0, now + 6 * SECOND).is_some());
     }
 
     #[test]
-    fn the_longer_one_of_cool_down_and_retry_after_counts() {
+    fn the_longer_one_of_cooldown_and_retry_after_counts() {
         for (retry_after, wanted) in [
             (SECOND, PassedOver::Failed(1, COOLDOWN)),
             (COOLDOWN * 2, PassedOver::Asked(COOLDOWN * 2)),
         ] {
             let (cooldown, now) = (cooldown(1), Instant::now());
-            let claim = cooldown.claim(0, now).unwrap();
-            assert_eq!(claim.failed(now, retry_after), Some(wanted));
+            let permit = cooldown.permit(0, now).unwrap();
+            assert_eq!(permit.failed(now, retry_after), Some(wanted));
         }
         // What it has earned by failures is not made shorter.
         let (cooldown, now) = (cooldown(1), Instant::now());
         assert_eq!(fail(&cooldown, now), Some(1));
         assert!(!ask(&cooldown, 0, now, SECOND));
-        assert!(cooldown.claim(0, now + COOLDOWN / 2).is_none());
-        assert!(cooldown.claim(0, now + COOLDOWN).is_some());
+        assert!(cooldown.permit(0, now + COOLDOWN / 2).is_none());
+        assert!(cooldown.permit(0, now + COOLDOWN).is_some());
     }
 
     #[test]
@@ -479,24 +479,24 @@ mod tests {
         let (cooldown, now) = (cooldown(3), Instant::now());
         assert!(ask(&cooldown, 0, now, SECOND));
         let now = now + SECOND;
-        let trial = cooldown.claim(0, now).unwrap();
-        assert_eq!(failed(trial, now), None);
-        let claims = [0, 0].map(|endpoint| cooldown.claim(endpoint, now));
-        assert!(claims.iter().all(Option::is_some));
+        let probe = cooldown.permit(0, now).unwrap();
+        assert_eq!(failed(probe, now), None);
+        let permits = [0, 0].map(|endpoint| cooldown.permit(endpoint, now));
+        assert!(permits.iter().all(Option::is_some));
         assert_eq!(fail(&cooldown, now), Some(3));
     }
 
     #[test]
-    fn without_a_rule_failures_do_not_count_and_a_failed_trial_ends_it() {
+    fn without_a_rule_failures_do_not_count_and_a_failed_probe_ends_it() {
         let (cooldown, now) = (without_a_rule(), Instant::now());
         for _ in 0..100 {
             assert_eq!(fail(&cooldown, now), None);
         }
         assert!(ask(&cooldown, 0, now, SECOND));
-        let trial = cooldown.claim(0, now + SECOND).unwrap();
-        assert_eq!(failed(trial, now + SECOND), None);
-        let claims = [0, 0].map(|endpoint| cooldown.claim(endpoint, now + SECOND));
-        assert!(claims.iter().all(Option::is_some));
+        let probe = cooldown.permit(0, now + SECOND).unwrap();
+        assert_eq!(failed(probe, now + SECOND), None);
+        let permits = [0, 0].map(|endpoint| cooldown.permit(endpoint, now + SECOND));
+        assert!(permits.iter().all(Option::is_some));
     }
 
     #[test]
@@ -508,7 +508,7 @@ mod tests {
         assert_eq!(asked.shortest_wait(now), Some(2 * SECOND));
         assert_eq!(asked.shortest_wait(now + SECOND), Some(SECOND));
         assert_eq!(asked.shortest_wait(now + 2 * SECOND), None);
-        assert!(asked.claim_regardless(0).unwrap().succeeded());
+        assert!(asked.permit_regardless(0).unwrap().succeeded());
         assert_eq!(asked.shortest_wait(now), None);
         // One has asked, the other one has failed.
         let mixed = cooldown(1);
@@ -519,22 +519,22 @@ mod tests {
         // Neither has asked.
         let failed = cooldown(1);
         for endpoint in [0, 1] {
-            let claim = failed.claim(endpoint, now).unwrap();
-            assert!(claim.failed(now, Duration::ZERO).is_some());
+            let permit = failed.permit(endpoint, now).unwrap();
+            assert!(permit.failed(now, Duration::ZERO).is_some());
         }
         assert_eq!(failed.shortest_wait(now), None);
     }
 
     #[test]
-    fn of_many_threads_one_gets_the_trial() {
+    fn of_many_threads_one_gets_the_probe() {
         let (cooldown, begin) = (cooldown(1), Instant::now());
         assert_eq!(fail(&cooldown, begin), Some(1));
         let now = begin + COOLDOWN;
-        let claims: Vec<_> = std::thread::scope(|scope| {
-            let claim = || cooldown.claim(0, now);
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(claim)).collect();
+        let permits: Vec<_> = std::thread::scope(|scope| {
+            let permit = || cooldown.permit(0, now);
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(permit)).collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
-        assert_eq!(claims.iter().flatten().count(), 1);
+        assert_eq!(permits.iter().flatten().count(), 1);
     }
 }

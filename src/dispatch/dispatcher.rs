@@ -130,7 +130,7 @@ impl Dispatcher {
     }
 
     /// Takes down how long the head of an answer has taken, or how long none has come.
-    pub(super) fn measure(
+    pub(super) fn record_latency(
         &self,
         list: &EndpointList,
         endpoint: usize,
@@ -141,21 +141,21 @@ impl Dispatcher {
         let latency = || self.latency.as_ref().map(lock);
         match failure {
             None => {
-                list.ranking.ended(endpoint, now, after);
+                list.ranking.record(endpoint, now, after);
                 if let Some(mut latency) = latency() {
-                    latency.ended(now, after);
+                    latency.record(now, after);
                 }
             }
             Some(Failure::Cancelled) => {
-                list.ranking.given_up(endpoint, now, after);
+                list.ranking.record_censored(endpoint, now, after);
                 if let Some(mut latency) = latency() {
-                    latency.given_up(now, after);
+                    latency.record_censored(now, after);
                 }
             }
             Some(Failure::Timeout(Timeout::Head(_) | Timeout::Request(_))) => {
                 list.ranking.failed(endpoint, now);
                 if let Some(mut latency) = latency() {
-                    latency.given_up(now, after);
+                    latency.record_censored(now, after);
                 }
             }
             Some(Failure::Internal(_)) => {}
@@ -207,13 +207,13 @@ mod tests {
             let later = now + Duration::from_secs(1);
             let list = dispatcher.list();
             for _ in 0..100 {
-                dispatcher.measure(&list, 0, None, later, milli * 2);
+                dispatcher.record_latency(&list, 0, None, later, milli * 2);
             }
             for _ in 0..10 {
-                dispatcher.measure(&list, 0, failure.as_ref(), later, milli * 50);
+                dispatcher.record_latency(&list, 0, failure.as_ref(), later, milli * 50);
             }
             for _ in 0..4 {
-                dispatcher.measure(&list, 0, None, later, milli * 100);
+                dispatcher.record_latency(&list, 0, None, later, milli * 100);
             }
             let after = dispatcher.hedge_after(later).unwrap();
             assert_eq!(after >= milli * 50, counts, "{failure:?}: {after:?}");

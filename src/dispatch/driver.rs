@@ -7,13 +7,13 @@ use std::time::Instant;
 use super::attempt::{Attempts, Event};
 use super::outcome::Dispatched;
 use super::progress::{Next, Progress};
-use super::run::Run;
+use super::run::RequestRun;
 use crate::util::lock::lock;
 
 /// The loop of all modes: starts what is due, and waits for something to happen. None if
 /// another thread has taken what the request has come to.
 pub(super) fn run_attempts(
-    run: &Run,
+    run: &RequestRun,
     progress: &Mutex<Progress>,
     attempts: &impl Attempts,
 ) -> Option<Dispatched> {
@@ -22,7 +22,7 @@ pub(super) fn run_attempts(
         let next = lock(progress).next(run);
         match next {
             Next::Wait => match attempts.wait() {
-                Event::Ended(ended) => lock(progress).ended(run, ended, attempts),
+                Event::Finished(ended) => lock(progress).ended(run, ended, attempts),
                 Event::Progress => {}
                 Event::Nothing => break,
             },
@@ -43,7 +43,7 @@ pub(super) fn run_attempts(
 /// A pause until `end` begins. It is time to read what is left of the best answer so far. One that is
 /// longer than `-commit-after`, or does not end in time, is given up: its endpoint need not wait, and
 /// a later round will bring it again.
-fn complete_best(run: &Run, progress: &Mutex<Progress>, end: Instant) {
+fn complete_best(run: &RequestRun, progress: &Mutex<Progress>, end: Instant) {
     let best = lock(progress).best().take();
     if let Some(mut best) = best
         // Not under the lock: the alarm of its attempt may ring, which takes it.

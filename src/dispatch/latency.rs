@@ -22,18 +22,18 @@
 use std::time::{Duration, Instant};
 
 /// Fewer heads than this say nothing.
-pub const ENOUGH: u64 = 100;
+pub const MIN_HEADS: u64 = 100;
 
 /// No percentile is shorter: below this, what is measured is this machine.
-pub const SHORTEST: Duration = Duration::from_millis(1);
+pub const MIN_PERCENTILE: Duration = Duration::from_millis(1);
 
 /// Buckets per doubling of the time.
 const STEPS: u32 = 32;
 
 /// Everything from 2^36 microseconds (19 hours) on is the same.
-const LONGEST: u64 = (1 << 36) - 1;
+const MAX_MICROS: u64 = (1 << 36) - 1;
 
-/// [`bucket`] of [`LONGEST`], and one.
+/// [`bucket`] of [`MAX_MICROS`], and one.
 const BUCKETS: usize = 1024;
 
 /// What is forgotten at once.
@@ -62,14 +62,14 @@ struct Slice {
     /// Heads that came after so long.
     ended: Vec<u32>,
     /// Attempts that had no head for so long, and were given up.
-    given_up: Vec<u32>,
+    censored: Vec<u32>,
 }
 
 impl Slice {
     fn new() -> Self {
         Self {
             ended: vec![0; BUCKETS],
-            given_up: vec![0; BUCKETS],
+            censored: vec![0; BUCKETS],
         }
     }
 }
@@ -89,7 +89,7 @@ impl Latency {
     }
 
     /// A usable head has come after so long.
-    pub fn ended(&mut self, now: Instant, after: Duration) {
+    pub fn record(&mut self, now: Instant, after: Duration) {
         self.forget(now);
         if let Some(slice) = self.slices.get_mut(self.current) {
             count(&mut slice.ended, after);
@@ -97,10 +97,10 @@ impl Latency {
     }
 
     /// An attempt without a head was given up after so long.
-    pub fn given_up(&mut self, now: Instant, after: Duration) {
+    pub fn record_censored(&mut self, now: Instant, after: Duration) {
         self.forget(now);
         if let Some(slice) = self.slices.get_mut(self.current) {
-            count(&mut slice.given_up, after);
+            count(&mut slice.censored, after);
         }
     }
 
@@ -120,11 +120,11 @@ impl Latency {
         let mut heads = 0;
         for slice in &self.slices {
             let ended: u64 = slice.ended.iter().copied().map(u64::from).sum();
-            let given_up: u64 = slice.given_up.iter().copied().map(u64::from).sum();
+            let censored: u64 = slice.censored.iter().copied().map(u64::from).sum();
             heads += ended;
-            left += ended + given_up;
+            left += ended + censored;
         }
-        if heads < ENOUGH {
+        if heads < MIN_HEADS {
             return None;
         }
         // The share of the attempts that takes longer than what has been looked at.
@@ -137,18 +137,18 @@ impl Latency {
                 self.slices.iter().map(of).map(u64::from).sum()
             };
             let ended = sum(|slice| &slice.ended);
-            let given_up = sum(|slice| &slice.given_up);
+            let censored = sum(|slice| &slice.censored);
             if ended > 0 {
                 last = bucket;
                 longer *= 1.0 - ratio(ended, left);
             }
-            left -= ended + given_up;
+            left -= ended + censored;
             // 1 - 0.95 is not quite 0.05.
             if longer <= wanted + 1e-9 {
                 break;
             }
         }
-        Some(end_of(last).max(SHORTEST))
+        Some(end_of(last).max(MIN_PERCENTILE))
     }
 
     fn forget(&mut self, now: Instant) {
@@ -163,7 +163,7 @@ impl Latency {
             self.current = (self.current + 1) % SLICES;
             if let Some(slice) = self.slices.get_mut(self.current) {
                 slice.ended.fill(0);
-                slice.given_up.fill(0);
+                slice.censored.fill(0);
             }
         }
     }
@@ -183,7 +183,8 @@ fn count(counts: &mut [u32], after: Duration) {
 /// The first [`STEPS`] buckets are a microsecond wide, the next ones too, and from then on
 /// they are twice as wide after each [`STEPS`].
 fn bucket(after: Duration) -> usize {
-    let micros = u64::try_from(after.as_micros()).map_or(LONGEST, |micros| micros.min(LONGEST));
+    let micros =
+        u64::try_from(after.as_micros()).map_or(MAX_MICROS, |micros| micros.min(MAX_MICROS));
     let doublings = (micros | 1).ilog2().saturating_sub(STEPS.ilog2());
     let step = (micros >> doublings) + u64::from(doublings * STEPS);
     usize::try_from(step).unwrap_or(BUCKETS - 1)
@@ -191,7 +192,7 @@ fn bucket(after: Duration) -> usize {
 
 /// The first time that is in no bucket up to this one.
 fn end_of(bucket: usize) -> Duration {
-    let bucket = u64::try_from(bucket).unwrap_or(LONGEST) + 1;
+    let bucket = u64::try_from(bucket).unwrap_or(MAX_MICROS) + 1;
     let steps = u64::from(STEPS);
     let doublings = (bucket / steps).saturating_sub(1);
     Duration::from_micros((bucket - doublings * steps) << doublings.min(36))
@@ -226,7 +227,7 @@ mod tests {
             let now = Instant::now();
             let mut latency = Latency::new(percent, now);
             for time in (1..=100).rev() {
-                latency.ended(now, MILLI * time);
+                latency.record(now, MILLI * time);
             }
             let found = latency.percentile(now);
             assert!(close(found, MILLI * wanted), "p{percent}: {found:?}");
@@ -238,11 +239,11 @@ mod tests {
         let now = Instant::now();
         let mut latency = Latency::new(95, now);
         for _ in 0..99 {
-            latency.ended(now, MILLI);
-            latency.given_up(now, MILLI);
+            latency.record(now, MILLI);
+            latency.record_censored(now, MILLI);
         }
         assert_eq!(latency.percentile(now), None);
-        latency.ended(now, MILLI);
+        latency.record(now, MILLI);
         let later = now + GOOD_FOR;
         assert!(latency.percentile(later).is_some());
     }
@@ -252,9 +253,9 @@ mod tests {
         let now = Instant::now();
         let mut latency = Latency::new(50, now);
         for _ in 0..100 {
-            latency.ended(now, Duration::from_micros(50));
+            latency.record(now, Duration::from_micros(50));
         }
-        assert_eq!(latency.percentile(now), Some(SHORTEST));
+        assert_eq!(latency.percentile(now), Some(MIN_PERCENTILE));
     }
 
     #[test]
@@ -262,7 +263,7 @@ mod tests {
         let begin = Instant::now();
         let mut latency = Latency::new(95, begin);
         for _ in 0..1_000 {
-            latency.ended(begin, MILLI * 500);
+            latency.record(begin, MILLI * 500);
         }
         let mut now = begin;
         // One slice after the other: still there, until the last one.
@@ -273,13 +274,13 @@ mod tests {
         now += SLICE;
         assert_eq!(latency.percentile(now), None);
         for _ in 0..100 {
-            latency.ended(now, MILLI * 10);
+            latency.record(now, MILLI * 10);
         }
         assert!(close(latency.percentile(now + GOOD_FOR), MILLI * 10));
         // A night without a request.
         now += Duration::from_secs(60 * 60 * 10);
         assert_eq!(latency.percentile(now), None);
-        latency.ended(now, MILLI);
+        latency.record(now, MILLI);
     }
 
     #[test]
@@ -299,19 +300,19 @@ mod tests {
             (&[(900, 10), (50, 40), (50, 80)], &[(100, 20)], 95, 80),
             (&[(900, 10), (100, 40)], &[(1, 5)], 89, 10),
         ];
-        for (heads, given_up, percent, wanted) in table {
+        for (heads, censored, percent, wanted) in table {
             let now = Instant::now();
             let mut latency = Latency::new(percent, now);
             for &(number, time) in heads {
-                (0..number).for_each(|_| latency.ended(now, MILLI * time));
+                (0..number).for_each(|_| latency.record(now, MILLI * time));
             }
-            for &(number, time) in given_up {
-                (0..number).for_each(|_| latency.given_up(now, MILLI * time));
+            for &(number, time) in censored {
+                (0..number).for_each(|_| latency.record_censored(now, MILLI * time));
             }
             let found = latency.percentile(now);
             assert!(
                 close(found, MILLI * wanted),
-                "p{percent} of {heads:?} {given_up:?}: {found:?}"
+                "p{percent} of {heads:?} {censored:?}: {found:?}"
             );
         }
     }
@@ -332,10 +333,10 @@ mod tests {
         let mut latency = Latency::new(95, now);
         for request in 0..10_000 {
             now += MILLI * 30;
-            latency.ended(now, MILLI * 10);
+            latency.record(now, MILLI * 10);
             if request % 10 == 0 {
                 let hedge_after = latency.percentile(now).unwrap_or(MILLI * 1_000);
-                latency.given_up(now, hedge_after + MILLI * 10);
+                latency.record_censored(now, hedge_after + MILLI * 10);
             }
         }
         assert!(close(latency.percentile(now + GOOD_FOR), MILLI * 10));
@@ -356,14 +357,14 @@ mod tests {
             let (first, second) = (time(), time());
             let hedge_after = latency.percentile(now).unwrap_or(Duration::MAX);
             if first <= hedge_after {
-                latency.ended(now, first);
+                latency.record(now, first);
             } else if hedge_after + second < first {
-                latency.ended(now, second);
-                latency.given_up(now, hedge_after + second);
+                latency.record(now, second);
+                latency.record_censored(now, hedge_after + second);
                 hedged += u32::from(request >= 10_000);
             } else {
-                latency.ended(now, first);
-                latency.given_up(now, first.saturating_sub(hedge_after));
+                latency.record(now, first);
+                latency.record_censored(now, first.saturating_sub(hedge_after));
                 hedged += u32::from(request >= 10_000);
             }
             requests += u32::from(request >= 10_000);

@@ -16,6 +16,7 @@
 //! look at the clock: time is handed to them.
 
 mod attempt;
+pub mod attempt_log;
 pub mod budget;
 mod carried;
 pub mod cooldown;
@@ -34,7 +35,6 @@ mod rounds;
 mod run;
 mod serial;
 pub mod status_set;
-pub mod trail;
 pub mod usable;
 
 use std::sync::{Arc, Mutex};
@@ -43,7 +43,7 @@ use std::time::Instant;
 use self::driver::run_attempts;
 use self::policy::Mode;
 use self::progress::Progress;
-use self::run::Run;
+use self::run::RequestRun;
 use self::serial::Serial;
 use crate::upstream::control::RequestCancellation;
 
@@ -68,7 +68,7 @@ impl Dispatcher {
         let list = self.list();
         let backups = list.backups();
         let endpoints = list.count().saturating_sub(backups);
-        let run = Run {
+        let run = RequestRun {
             dispatcher: Arc::clone(self),
             list,
             request: Arc::clone(request),

@@ -21,10 +21,10 @@ use super::policy::Order;
 use crate::util::lock::lock;
 
 /// An endpoint that has not been measured for this long is asked first now and then.
-const LONG: Duration = Duration::from_secs(10);
+const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// At most one request in so many begins with an endpoint only to measure it.
-const NOW_AND_THEN: u32 = 10;
+const MEASURE_INTERVAL: u32 = 10;
 
 /// A new time's weight in the average is one in so many.
 const WEIGHT: u32 = 8;
@@ -131,8 +131,8 @@ impl Ranking {
     }
 
     /// A usable head has come after so long.
-    pub fn ended(&self, endpoint: usize, now: Instant, after: Duration) {
-        self.record(endpoint, now, |average| {
+    pub fn record(&self, endpoint: usize, now: Instant, after: Duration) {
+        self.update(endpoint, now, |average| {
             Some(average.map_or(after, |average| {
                 average.saturating_sub(average / WEIGHT) + after / WEIGHT
             }))
@@ -140,8 +140,8 @@ impl Ranking {
     }
 
     /// An attempt was given up after so long: it would have taken longer.
-    pub fn given_up(&self, endpoint: usize, now: Instant, after: Duration) {
-        self.record(endpoint, now, |average| {
+    pub fn record_censored(&self, endpoint: usize, now: Instant, after: Duration) {
+        self.update(endpoint, now, |average| {
             let average = average?;
             let longer = after.saturating_sub(average);
             Some(average + longer / WEIGHT)
@@ -150,10 +150,10 @@ impl Ranking {
 
     /// An attempt failed: what was known is worth nothing.
     pub fn failed(&self, endpoint: usize, now: Instant) {
-        self.record(endpoint, now, |_| None);
+        self.update(endpoint, now, |_| None);
     }
 
-    fn record(
+    fn update(
         &self,
         endpoint: usize,
         now: Instant,
@@ -181,7 +181,7 @@ impl Times {
         ranked.sort_by_key(|(_, time)| time.average.unwrap_or(Duration::MAX));
         let mut ranked: Vec<usize> = ranked.into_iter().map(|(endpoint, _)| endpoint).collect();
         self.requests = self.requests.saturating_add(1);
-        if self.requests > NOW_AND_THEN
+        if self.requests > MEASURE_INTERVAL
             && let Some(unmeasured) = self.unmeasured(endpoints, now)
         {
             self.requests = 0;
@@ -198,7 +198,7 @@ impl Times {
     fn unmeasured(&self, endpoints: Range<usize>, now: Instant) -> Option<usize> {
         let times = self.times_of(endpoints);
         let (endpoint, time) = times.min_by_key(|(_, time)| time.measured)?;
-        let long_ago = |measured| now.saturating_duration_since(measured) >= LONG;
+        let long_ago = |measured| now.saturating_duration_since(measured) >= STALE_AFTER;
         time.measured.is_none_or(long_ago).then_some(endpoint)
     }
 
@@ -286,7 +286,7 @@ mod tests {
             let ranking = Ranking::new(Order::Fastest, 4, 0);
             for (endpoint, time) in times.into_iter().enumerate() {
                 if let Some(time) = time {
-                    ranking.ended(endpoint, now, MILLI * time);
+                    ranking.record(endpoint, now, MILLI * time);
                 }
             }
             assert_eq!(order(&ranking, now), wanted, "{times:?}");
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(orders(&rotate), (vec![0, 1], vec![3, 4, 2]));
         let fastest = Ranking::new(Order::Fastest, 4, 2);
         for (endpoint, time) in [(0, 9), (1, 8), (2, 2), (3, 1)] {
-            fastest.ended(endpoint, now, MILLI * time);
+            fastest.record(endpoint, now, MILLI * time);
         }
         assert_eq!(orders(&fastest), (vec![1, 0], vec![3, 2]));
         let none = Ranking::new(Order::Fastest, 2, 0);
@@ -323,11 +323,11 @@ mod tests {
         let ranking = Ranking::new(Order::Fastest, 4, 2);
         let mut firsts = [0; 4];
         for _ in 0..200 {
-            now += LONG / 10;
+            now += STALE_AFTER / 10;
             let mut first_of = |mut sequence: Sequence| {
                 let first = sequence.next().unwrap();
                 firsts[first] += 1;
-                ranking.ended(first, now, MILLI * [10, 20, 10, 20][first]);
+                ranking.record(first, now, MILLI * [10, 20, 10, 20][first]);
             };
             first_of(ranking.sequence(now));
             first_of(ranking.backups(now));
@@ -340,23 +340,23 @@ mod tests {
     fn fastest_follows_the_times() {
         let now = Instant::now();
         let ranking = Ranking::new(Order::Fastest, 2, 0);
-        ranking.ended(0, now, MILLI * 10);
-        ranking.ended(1, now, MILLI * 20);
+        ranking.record(0, now, MILLI * 10);
+        ranking.record(1, now, MILLI * 20);
         // One slow answer is no reason yet, a few are.
-        ranking.ended(0, now, MILLI * 50);
+        ranking.record(0, now, MILLI * 50);
         assert_eq!(order(&ranking, now), [0, 1]);
         for _ in 0..3 {
-            ranking.ended(0, now, MILLI * 50);
+            ranking.record(0, now, MILLI * 50);
         }
         assert_eq!(order(&ranking, now), [1, 0]);
         for _ in 0..20 {
-            ranking.ended(0, now, MILLI * 10);
+            ranking.record(0, now, MILLI * 10);
         }
         assert_eq!(order(&ranking, now), [0, 1]);
         // An endpoint that fails comes last until it is measured again.
         ranking.failed(0, now);
         assert_eq!(order(&ranking, now), [1, 0]);
-        ranking.ended(0, now, MILLI);
+        ranking.record(0, now, MILLI);
         assert_eq!(order(&ranking, now), [0, 1]);
     }
 
@@ -365,7 +365,7 @@ mod tests {
         let now = Instant::now();
         let ranking = Ranking::new(Order::Fastest, 3, 0);
         for (endpoint, time) in [(0, 30), (1, 20), (2, 10)] {
-            ranking.ended(endpoint, now, MILLI * time);
+            ranking.record(endpoint, now, MILLI * time);
         }
         // 1 is gone, a new one comes first.
         let renewed = ranking.renewed(&[None, Some(0), Some(2)], 0);
@@ -382,20 +382,20 @@ mod tests {
     fn a_cancelled_attempt_can_only_make_an_endpoint_look_slower() {
         let now = Instant::now();
         let ranking = Ranking::new(Order::Fastest, 2, 0);
-        ranking.ended(0, now, MILLI * 10);
-        ranking.ended(1, now, MILLI * 20);
+        ranking.record(0, now, MILLI * 10);
+        ranking.record(1, now, MILLI * 20);
         for _ in 0..100 {
-            ranking.given_up(1, now, MILLI);
+            ranking.record_censored(1, now, MILLI);
         }
         assert_eq!(order(&ranking, now), [0, 1]);
         for _ in 0..100 {
-            ranking.given_up(0, now, MILLI * 30);
+            ranking.record_censored(0, now, MILLI * 30);
         }
         assert_eq!(order(&ranking, now), [1, 0]);
         // Of one that was never measured nothing is known.
         let ranking = Ranking::new(Order::Fastest, 2, 0);
-        ranking.given_up(0, now, MILLI);
-        ranking.ended(1, now, MILLI * 20);
+        ranking.record_censored(0, now, MILLI);
+        ranking.record(1, now, MILLI * 20);
         assert_eq!(order(&ranking, now), [1, 0]);
     }
 
@@ -406,11 +406,11 @@ mod tests {
         // How many of a thousand requests, one every 100 ms, begin with which endpoint.
         let mut firsts = [0; 3];
         for _ in 0..1_000 {
-            now += LONG / 100;
+            now += STALE_AFTER / 100;
             let first = order(&ranking, now)[0];
             firsts[first] += 1;
             let time = [10, 20, 30][first];
-            ranking.ended(first, now, MILLI * time);
+            ranking.record(first, now, MILLI * time);
         }
         assert!(firsts[0] > 970, "{firsts:?}");
         assert!(firsts[1] >= 8 && firsts[2] >= 8, "{firsts:?}");
@@ -422,10 +422,10 @@ mod tests {
         let ranking = Ranking::new(Order::Fastest, 2, 0);
         let mut firsts = [0; 2];
         for _ in 0..110 {
-            now += LONG * 10;
+            now += STALE_AFTER * 10;
             let first = order(&ranking, now)[0];
             firsts[first] += 1;
-            ranking.ended(first, now, MILLI * [10, 20][first]);
+            ranking.record(first, now, MILLI * [10, 20][first]);
         }
         assert!((9..=11).contains(&firsts[1]), "{firsts:?}");
     }

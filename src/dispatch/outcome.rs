@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::trail::Trail;
+use super::attempt_log::AttemptLog;
 use crate::upstream::control::AttemptControl;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::response::Response;
@@ -13,7 +13,7 @@ pub struct Dispatched {
     /// The winner; if there is none, perhaps the best of the answers that are not usable.
     pub answer: Option<Winner>,
     /// What became of the other attempts.
-    pub trail: Trail,
+    pub attempt_log: AttemptLog,
     /// There is no answer and all endpoints are passed over, at least one because it asks for
     /// it: how long it is until the first of them may be asked again.
     pub retry_after: Option<Duration>,

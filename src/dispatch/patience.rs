@@ -5,8 +5,8 @@
 //! request ready, waiting for the loser delays that request: it pays for an endpoint that
 //! answers a little later than the winner, and is lost time for one that hangs or is much slower
 //! than others. So the next request does not wait for attempts of an endpoint that takes more
-//! than [`SLOWER`] times as long as the quickest one on the average, or that has been asked for
-//! [`SILENCE`] without one of them ending by itself. Of those attempts, one in [`PROBE`] is waited for all the same:
+//! than [`SLOW_FACTOR`] times as long as the quickest one on the average, or that has been asked for
+//! [`MAX_SILENCE`] without one of them ending by itself. Of those attempts, one in [`PROBE_INTERVAL`] is waited for all the same:
 //! an endpoint that is always a little later than the client's next request is found out that
 //! way.
 //!
@@ -22,16 +22,16 @@ use std::time::{Duration, Instant};
 use super::carried::carried;
 
 /// An endpoint of which no attempt has ended for so long may hang.
-const SILENCE: Duration = Duration::from_millis(50);
+const MAX_SILENCE: Duration = Duration::from_millis(50);
 
 /// An endpoint is much slower than the quickest one if it takes more than so many times as
 /// long, and this on top. (What is cancelled is not counted here: it would make equal endpoints
 /// slow on a busy machine.)
-const SLOWER: u64 = 2;
-const LATER: Duration = Duration::from_millis(5);
+const SLOW_FACTOR: u64 = 2;
+const SLOW_MARGIN: Duration = Duration::from_millis(5);
 
 /// A hanging endpoint costs the grace once in so many requests.
-const PROBE: u32 = 1024;
+const PROBE_INTERVAL: u32 = 1024;
 
 /// A new time's weight in the average is one in so many.
 const WEIGHT: u64 = 8;
@@ -84,7 +84,9 @@ impl Patience {
         if endpoint.asked.load(Ordering::Relaxed) == 0 {
             endpoint.asked.store(self.millis(now), Ordering::Relaxed);
         }
-        is_waited_for || endpoint.unwatched.fetch_add(1, Ordering::Relaxed) % PROBE == PROBE - 1
+        is_waited_for
+            || endpoint.unwatched.fetch_add(1, Ordering::Relaxed) % PROBE_INTERVAL
+                == PROBE_INTERVAL - 1
     }
 
     /// An attempt has ended by itself, with a usable answer after so long or without one.
@@ -126,7 +128,7 @@ impl Patience {
 
     fn is_waited_for(&self, endpoint: &Endpoint, now: Instant) -> bool {
         let asked = endpoint.asked.load(Ordering::Relaxed);
-        let silence = u64::try_from(SILENCE.as_millis()).unwrap_or(u64::MAX);
+        let silence = u64::try_from(MAX_SILENCE.as_millis()).unwrap_or(u64::MAX);
         (asked == 0 || self.millis(now) < asked.saturating_add(silence)) && !self.is_slow(endpoint)
     }
 
@@ -134,7 +136,7 @@ impl Patience {
         let usable = |endpoint: &Endpoint| endpoint.usable.load(Ordering::Relaxed);
         let averages = self.endpoints.iter().map(|endpoint| usable(endpoint));
         let quickest = averages.filter(|average| *average > 0).min();
-        usable(endpoint) > quickest.unwrap_or_default() * SLOWER + micros(LATER)
+        usable(endpoint) > quickest.unwrap_or_default() * SLOW_FACTOR + micros(SLOW_MARGIN)
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -162,11 +164,11 @@ mod tests {
     fn a_silent_endpoint_is_waited_for_once_in_a_while() {
         let begun = Instant::now();
         let patience = Patience::new(2, begun);
-        for now in [begun, begun + SILENCE / 2] {
-            assert!((0..PROBE).all(|_| patience.is_prompt(0, now)));
+        for now in [begun, begun + MAX_SILENCE / 2] {
+            assert!((0..PROBE_INTERVAL).all(|_| patience.is_prompt(0, now)));
         }
-        let now = begun + SILENCE;
-        let waited = (0..PROBE * 10).filter(|_| patience.is_prompt(0, now));
+        let now = begun + MAX_SILENCE;
+        let waited = (0..PROBE_INTERVAL * 10).filter(|_| patience.is_prompt(0, now));
         assert_eq!(waited.count(), 10);
         assert!(patience.is_prompt(1, now));
     }
@@ -176,12 +178,12 @@ mod tests {
         let begun = Instant::now();
         let patience = Patience::new(1, begun);
         for round in 1..10 {
-            let now = begun + SILENCE * 3 * round;
+            let now = begun + MAX_SILENCE * 3 * round;
             // Nothing has been asked of it meanwhile.
             assert!(patience.is_prompt(0, now));
-            assert!(!patience.is_prompt(0, now + SILENCE));
+            assert!(!patience.is_prompt(0, now + MAX_SILENCE));
             patience.ended(0, Some(MILLI));
-            assert!(patience.is_prompt(0, now + SILENCE));
+            assert!(patience.is_prompt(0, now + MAX_SILENCE));
             patience.ended(0, Some(MILLI));
         }
     }
@@ -214,7 +216,7 @@ mod tests {
         patience.ended(2, Some(MILLI * 2));
         assert_eq!(patience.average(begun), MILLI * 6);
         assert!(patience.is_prompt(0, begun));
-        let later = begun + SILENCE;
+        let later = begun + MAX_SILENCE;
         assert_eq!(patience.average(later), MILLI * 2);
         for _ in 0..100 {
             patience.ended(1, Some(MILLI * 8));

@@ -6,12 +6,12 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Attempts, Ended, Mark};
+use super::attempt::{AttemptId, Attempts, FinishedAttempt};
+use super::attempt_log::{AttemptLog, LOOP_DETECTED, Lost};
 use super::outcome::{Dispatched, Winner};
 use super::queue::{Beside, Queue};
 use super::rounds::Rounds;
-use super::run::{Run, log_failure};
-use super::trail::{LOOP_DETECTED, Lost, Trail};
+use super::run::{RequestRun, log_failure};
 use crate::upstream::failure::{Failure, Timeout};
 use crate::util::random;
 
@@ -29,21 +29,21 @@ pub(super) enum Next {
 pub(super) struct Progress {
     queue: Queue,
     rounds: Rounds,
-    under_way: Vec<Mark>,
+    under_way: Vec<AttemptId>,
     won: bool,
     winner: Option<Winner>,
     /// What the request has come to has been handed out.
     is_dispatched: bool,
     /// Of the answers that are not usable.
     best: Option<Winner>,
-    trail: Trail,
+    attempt_log: AttemptLog,
     /// An attempt was hedged.
     hedged: bool,
 }
 
 impl Progress {
     /// Nothing has been started yet.
-    pub(super) fn new(run: &Run) -> Self {
+    pub(super) fn new(run: &RequestRun) -> Self {
         let policy = run.policy();
         let sequence = run.list.ranking.sequence(Instant::now());
         Self {
@@ -54,13 +54,13 @@ impl Progress {
             winner: None,
             is_dispatched: false,
             best: None,
-            trail: Trail::default(),
+            attempt_log: AttemptLog::default(),
             hedged: false,
         }
     }
 
     /// What the dispatching thread does next. Where it is a pause, that has been decided.
-    pub(super) fn next(&mut self, run: &Run) -> Next {
+    pub(super) fn next(&mut self, run: &RequestRun) -> Next {
         if !self.won && !self.under_way.is_empty() {
             return Next::Wait;
         }
@@ -68,7 +68,7 @@ impl Progress {
     }
 
     /// Until when to pause before the next round, if there is to be one.
-    fn pause_end(&mut self, run: &Run) -> Option<Instant> {
+    fn pause_end(&mut self, run: &RequestRun) -> Option<Instant> {
         if self.won || self.rounds.is_last() || self.queue.is_closed() {
             return None;
         }
@@ -88,7 +88,7 @@ impl Progress {
     }
 
     /// Starts what comes next: an attempt, or all that need not wait for another one.
-    pub(super) fn begin(&mut self, run: &Run, attempts: &impl Attempts) {
+    pub(super) fn begin(&mut self, run: &RequestRun, attempts: &impl Attempts) {
         loop {
             let beside = if self.under_way.is_empty() {
                 Beside::Nothing
@@ -96,7 +96,7 @@ impl Progress {
                 Beside::Others
             };
             // What has failed so far is why this one starts.
-            let is_retry = self.trail.decisive().is_some();
+            let is_retry = self.attempt_log.decisive().is_some();
             if !self.start(run, beside, attempts) {
                 return;
             }
@@ -110,14 +110,14 @@ impl Progress {
     }
 
     /// The same once more, after a pause.
-    pub(super) fn begin_round(&mut self, run: &Run, attempts: &impl Attempts) {
+    pub(super) fn begin_round(&mut self, run: &RequestRun, attempts: &impl Attempts) {
         self.queue.begin_round();
         self.begin(run, attempts);
     }
 
     /// This attempt has taken so long that it is to be hedged, if it is still under way and the
     /// budget allows.
-    pub(super) fn hedge(&mut self, run: &Run, slow: Mark, attempts: &impl Attempts) {
+    pub(super) fn hedge(&mut self, run: &RequestRun, slow: AttemptId, attempts: &impl Attempts) {
         let budget = &run.dispatcher.budget;
         let metrics = &run.dispatcher.metrics;
         if self.is_won() || !self.under_way.contains(&slow) || self.queue.has_to_wait(Beside::Slow)
@@ -139,38 +139,43 @@ impl Progress {
     }
 
     /// Takes down what came of an attempt, and starts the next one where it has failed.
-    pub(super) fn ended(&mut self, run: &Run, mut ended: Ended, attempts: &impl Attempts) {
+    pub(super) fn ended(
+        &mut self,
+        run: &RequestRun,
+        mut ended: FinishedAttempt,
+        attempts: &impl Attempts,
+    ) {
         if self.is_won() {
             // It had failed before it could be cancelled.
             run.report(&mut ended);
             return;
         }
-        let mark = ended.attempt.mark;
-        self.under_way.retain(|other| *other != mark);
+        let id = ended.attempt.id;
+        self.under_way.retain(|other| *other != id);
         if let Some(failure) = ended.failure() {
-            let retry_after = ended.performed.retry_after;
+            let retry_after = ended.result.retry_after;
             log_failure(&run.request, &ended.attempt.endpoint, failure, retry_after);
         }
         run.report(&mut ended);
-        let Ended {
+        let FinishedAttempt {
             attempt,
-            performed,
+            result,
             after,
         } = ended;
-        let answer = performed.answer.map(|answer| Winner {
-            usable: performed.failure.is_none(),
-            is_last_choice: !performed.retry_after.is_zero()
-                || performed.failure == Some(Failure::UnusableBody)
+        let answer = result.answer.map(|answer| Winner {
+            usable: result.failure.is_none(),
+            is_last_choice: !result.retry_after.is_zero()
+                || result.failure == Some(Failure::UnusableBody)
                 || run.policy().not_terminal.contains(answer.head.status),
-            retry_after: performed.retry_after,
+            retry_after: result.retry_after,
             endpoint: attempt.endpoint,
             control: attempt.control,
             answer,
-            hedged: mark.hedged,
+            hedged: id.hedged,
         });
-        let Some(failure) = performed.failure else {
+        let Some(failure) = result.failure else {
             for loser in mem::take(&mut self.under_way) {
-                self.trail.add(Lost {
+                self.attempt_log.add(Lost {
                     after: loser.started.elapsed(),
                     sent: true,
                     ..Lost::unanswered(loser, Failure::Cancelled)
@@ -178,27 +183,27 @@ impl Progress {
             }
             if let Some(winner) = &answer {
                 let status = winner.answer.head.status;
-                self.trail.won(mark, status, after);
+                self.attempt_log.won(id, status, after);
             }
             self.won = true;
             self.winner = answer;
             self.count_win(run);
             return;
         };
-        if failure == Failure::Cancelled || (run.once && performed.sent) {
+        if failure == Failure::Cancelled || (run.once && result.sent) {
             self.queue.close();
         }
         if failure == Failure::Status(LOOP_DETECTED) {
             // It comes back here each time.
             self.rounds.end();
         }
-        self.trail.add(Lost {
-            mark,
+        self.attempt_log.add(Lost {
+            id,
             failure,
-            status: performed.head.map(|(status, _)| status),
-            retry_after: performed.retry_after,
+            status: result.head.map(|(status, _)| status),
+            retry_after: result.retry_after,
             after,
-            sent: performed.sent,
+            sent: result.sent,
         });
         if let Some(answer) = answer
             && self
@@ -213,7 +218,7 @@ impl Progress {
         }
     }
 
-    fn count_win(&self, run: &Run) {
+    fn count_win(&self, run: &RequestRun) {
         let Some(winner) = &self.winner else {
             return;
         };
@@ -226,7 +231,7 @@ impl Progress {
     }
 
     /// What the request has come to; only the first time.
-    pub(super) fn dispatched(&mut self, run: &Run) -> Option<Dispatched> {
+    pub(super) fn dispatched(&mut self, run: &RequestRun) -> Option<Dispatched> {
         if mem::replace(&mut self.is_dispatched, true) {
             return None;
         }
@@ -239,25 +244,25 @@ impl Progress {
         };
         Some(Dispatched {
             answer,
-            trail: mem::take(&mut self.trail),
+            attempt_log: mem::take(&mut self.attempt_log),
             retry_after,
         })
     }
 
     /// Starts the next attempt; false if there is none.
-    fn start(&mut self, run: &Run, beside: Beside, attempts: &impl Attempts) -> bool {
+    fn start(&mut self, run: &RequestRun, beside: Beside, attempts: &impl Attempts) -> bool {
         let Some(attempt) = run.next(&mut self.queue, beside) else {
             return false;
         };
-        if attempt.mark.started >= run.deadline {
+        if attempt.id.started >= run.deadline {
             let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
             log_failure(&run.request, &attempt.endpoint, &timeout, Duration::ZERO);
             // It tells that the time is over. The endpoint was not asked, so it has not failed.
-            self.trail.add(Lost::unanswered(attempt.mark, timeout));
+            self.attempt_log.add(Lost::unanswered(attempt.id, timeout));
             self.queue.close();
             return false;
         }
-        self.under_way.push(attempt.mark);
+        self.under_way.push(attempt.id);
         if let Err(ended) = attempts.start(attempt) {
             self.ended(run, *ended, attempts);
         }

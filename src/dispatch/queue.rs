@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use super::cooldown::{Claim, Cooldown};
+use super::cooldown::{Cooldown, Permit};
 use super::order::{Ranking, Sequence};
 
 /// The endpoints that a request may still be put to.
@@ -117,7 +117,7 @@ impl Queue {
         known: Known<'_>,
         now: Instant,
         beside: Beside,
-    ) -> Option<(usize, Claim)> {
+    ) -> Option<(usize, Permit)> {
         if self.closed || self.has_to_wait(beside) {
             return None;
         }
@@ -136,7 +136,7 @@ impl Queue {
         Some(next)
     }
 
-    fn next_of_stage(&mut self, known: Known<'_>, now: Instant) -> Option<(usize, Claim)> {
+    fn next_of_stage(&mut self, known: Known<'_>, now: Instant) -> Option<(usize, Permit)> {
         let endpoints = &mut self.endpoints;
         if self.stage == Stage::Endpoints {
             return endpoints.next(known.cooldown, now);
@@ -195,20 +195,20 @@ impl Tier {
         self.is_any_asked = false;
     }
 
-    fn next(&mut self, cooldown: &Cooldown, now: Instant) -> Option<(usize, Claim)> {
+    fn next(&mut self, cooldown: &Cooldown, now: Instant) -> Option<(usize, Permit)> {
         for index in self.sequence.by_ref() {
-            if let Some(claim) = cooldown.claim(index, now) {
+            if let Some(permit) = cooldown.permit(index, now) {
                 self.is_any_asked = true;
-                return Some((index, claim));
+                return Some((index, permit));
             }
             self.passed_over.push_back(index);
         }
         None
     }
 
-    fn next_regardless(&mut self, cooldown: &Cooldown) -> Option<(usize, Claim)> {
+    fn next_regardless(&mut self, cooldown: &Cooldown) -> Option<(usize, Permit)> {
         let index = self.passed_over.pop_front()?;
-        Some((index, cooldown.claim_regardless(index)?))
+        Some((index, cooldown.permit_regardless(index)?))
     }
 }
 

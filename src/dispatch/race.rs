@@ -25,11 +25,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
-use super::attempt::{Attempt, Attempts, Ended, Event, Mark, Performed};
+use super::attempt::{Attempt, AttemptId, AttemptResult, Attempts, Event, FinishedAttempt};
 use super::driver::run_attempts;
 use super::outcome::Dispatched;
 use super::progress::Progress;
-use super::run::Run;
+use super::run::RequestRun;
 use crate::http::response::BodyLength;
 use crate::upstream::control::AttemptControl;
 use crate::upstream::failure::Failure;
@@ -39,17 +39,17 @@ use crate::util::thread_pool::{Scope, Spawner};
 
 /// How long losers may go on after the win, at least and at most.
 const GRACE: Duration = Duration::from_millis(5);
-const LONGEST_GRACE: Duration = Duration::from_millis(100);
+const MAX_GRACE: Duration = Duration::from_millis(100);
 
 /// Losers have so many times as long as attempts take on the average.
 const AVERAGES: u32 = 5;
 
 /// A body in memory that is no longer than this, in bytes, is relayed without waiting: a
 /// client's socket has room for it.
-const SHORT: usize = 16 * 1024;
+const SHORT_BODY: usize = 16 * 1024;
 
 /// Runs the attempts on pooled threads and on the calling one. `relay` is called on one of them.
-pub(super) fn dispatch(run: Run, relay: impl FnOnce(Dispatched) + Send + 'static) {
+pub(super) fn dispatch(run: RequestRun, relay: impl FnOnce(Dispatched) + Send + 'static) {
     let scope = run.dispatcher.threads.scope();
     let race = Race::new(run, Box::new(relay), scope.spawner().clone());
     let _ending = Ending(&race);
@@ -66,30 +66,30 @@ pub(super) fn dispatch(run: Run, relay: impl FnOnce(Dispatched) + Send + 'static
 /// Attempts of one request that overlap.
 struct Race {
     weak: Weak<Self>,
-    run: Run,
+    run: RequestRun,
     begun: Instant,
     relay: Mutex<Option<Relay>>,
     /// When losers are cancelled.
     grace: OnceLock<Instant>,
-    /// Locked before `own` and `field`.
+    /// Locked before `own` and `losers`.
     progress: Mutex<Progress>,
     spawner: Spawner,
-    outcomes: Sender<Ended>,
-    received: Receiver<Ended>,
+    outcomes: Sender<FinishedAttempt>,
+    received: Receiver<FinishedAttempt>,
     /// Changed only while `progress` is locked.
-    own: Mutex<Own>,
+    own: Mutex<OwnAttempt>,
     dispatching: ThreadId,
     won: AtomicBool,
-    field: Mutex<Field>,
+    losers: Mutex<Losers>,
     /// How many attempts are under way that the client's next request does not wait for.
-    laggards: AtomicUsize,
+    slow_losers: AtomicUsize,
 }
 
 type Relay = Box<dyn FnOnce(Dispatched) + Send>;
 
 /// The attempt on the dispatching thread.
 #[allow(clippy::large_enum_variant)] // It is moved once.
-enum Own {
+enum OwnAttempt {
     Free,
     Next(Attempt),
     Running {
@@ -102,7 +102,7 @@ enum Own {
 
 /// All that have started, but for the winner.
 #[derive(Default)]
-struct Field {
+struct Losers {
     over: bool,
     controls: Vec<Arc<AttemptControl>>,
 }
@@ -118,28 +118,28 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Counts a laggard until dropped.
-struct Laggard(Arc<Race>);
+/// Counts an attempt as a slow loser until dropped.
+struct SlowLoser(Arc<Race>);
 
-impl Drop for Laggard {
+impl Drop for SlowLoser {
     fn drop(&mut self) {
-        self.0.laggards.fetch_sub(1, Ordering::SeqCst);
+        self.0.slow_losers.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Attempts for Race {
-    fn start(&self, attempt: Attempt) -> Result<(), Box<Ended>> {
+    fn start(&self, attempt: Attempt) -> Result<(), Box<FinishedAttempt>> {
         self.enter(&attempt);
         let mut own = lock(&self.own);
-        let Mark {
+        let AttemptId {
             endpoint, started, ..
-        } = attempt.mark;
+        } = attempt.id;
         let is_prompt = self.run.list.patience.is_prompt(endpoint, started);
         let may_be_own = thread::current().id() == self.dispatching
-            && matches!(*own, Own::Free)
+            && matches!(*own, OwnAttempt::Free)
             && (is_prompt || !self.run.all_at_once);
         if may_be_own {
-            *own = Own::Next(attempt);
+            *own = OwnAttempt::Next(attempt);
             return Ok(());
         }
         drop(own);
@@ -152,7 +152,7 @@ impl Attempts for Race {
             // What has ended is taken first. What ends from now on is taken out of the channel
             // by its own thread, as long as the attempt is running.
             match self.received.try_recv() {
-                Ok(ended) => return Event::Ended(ended),
+                Ok(ended) => return Event::Finished(ended),
                 Err(TryRecvError::Disconnected) => return Event::Nothing,
                 Err(TryRecvError::Empty) => {}
             }
@@ -169,7 +169,7 @@ impl Attempts for Race {
 
 impl Race {
     /// Nothing has been started yet.
-    fn new(run: Run, relay: Relay, spawner: Spawner) -> Arc<Self> {
+    fn new(run: RequestRun, relay: Relay, spawner: Spawner) -> Arc<Self> {
         let (outcomes, received) = bounded(run.endpoints());
         Arc::new_cyclic(|weak| Self {
             weak: Weak::clone(weak),
@@ -181,11 +181,11 @@ impl Race {
             spawner,
             outcomes,
             received,
-            own: Mutex::new(Own::Free),
+            own: Mutex::new(OwnAttempt::Free),
             dispatching: thread::current().id(),
             won: AtomicBool::new(false),
-            field: Mutex::default(),
-            laggards: AtomicUsize::new(0),
+            losers: Mutex::default(),
+            slow_losers: AtomicUsize::new(0),
         })
     }
 
@@ -193,38 +193,38 @@ impl Race {
     fn enter(&self, attempt: &Attempt) {
         let control = &attempt.control;
         if let Some(after) = self.run.hedge_after {
-            let (race, mark) = (Weak::clone(&self.weak), attempt.mark);
-            control.set_alarm(mark.started + after, move || {
+            let (race, id) = (Weak::clone(&self.weak), attempt.id);
+            control.set_alarm(id.started + after, move || {
                 if let Some(race) = race.upgrade() {
-                    lock(&race.progress).hedge(&race.run, mark, &*race);
+                    lock(&race.progress).hedge(&race.run, id, &*race);
                 }
             });
         }
-        let mut field = lock(&self.field);
-        if field.over {
+        let mut losers = lock(&self.losers);
+        if losers.over {
             control.cancel();
         }
-        field.controls.push(Arc::clone(control));
+        losers.controls.push(Arc::clone(control));
     }
 
-    fn start_pooled(&self, attempt: Attempt, is_prompt: bool) -> Result<(), Box<Ended>> {
+    fn start_pooled(&self, attempt: Attempt, is_prompt: bool) -> Result<(), Box<FinishedAttempt>> {
         let reserved = self.spawner.reserve().map_err(|error| describe(&error));
         let (race, reserved) = match (self.weak.upgrade(), reserved) {
             (Some(race), Ok(reserved)) => (race, reserved),
             (_, reserved) => {
                 let reason = reserved.err().unwrap_or_default();
                 let reason = format!("cannot start a thread: {reason}");
-                let result = Performed::failed(Failure::Internal(reason));
-                return Err(Box::new(Ended::new(attempt, result)));
+                let result = AttemptResult::failed(Failure::Internal(reason));
+                return Err(Box::new(FinishedAttempt::new(attempt, result)));
             }
         };
-        let laggard = (!is_prompt).then(|| {
-            self.laggards.fetch_add(1, Ordering::SeqCst);
-            Laggard(Arc::clone(&race))
+        let slow_loser = (!is_prompt).then(|| {
+            self.slow_losers.fetch_add(1, Ordering::SeqCst);
+            SlowLoser(Arc::clone(&race))
         });
         reserved.run(move || {
             race.run_pooled(attempt);
-            drop(laggard);
+            drop(slow_loser);
         });
         Ok(())
     }
@@ -232,16 +232,16 @@ impl Race {
     /// Takes the attempt that is next on the dispatching thread.
     fn begin_own(&self) -> Option<Attempt> {
         let mut own = lock(&self.own);
-        if !matches!(*own, Own::Next(_)) {
+        if !matches!(*own, OwnAttempt::Next(_)) {
             return None;
         }
-        let running = Own::Running {
+        let running = OwnAttempt::Running {
             is_prompt: self.run.all_at_once,
             awaited_by: None,
         };
         match mem::replace(&mut *own, running) {
-            Own::Next(attempt) => Some(attempt),
-            Own::Free | Own::Running { .. } => None,
+            OwnAttempt::Next(attempt) => Some(attempt),
+            OwnAttempt::Free | OwnAttempt::Running { .. } => None,
         }
     }
 
@@ -253,16 +253,16 @@ impl Race {
             answer.discard(&ended.attempt.control);
         }
         let progress = lock(&self.progress);
-        let own = mem::replace(&mut *lock(&self.own), Own::Free);
+        let own = mem::replace(&mut *lock(&self.own), OwnAttempt::Free);
         drop(progress);
-        if let Own::Running {
+        if let OwnAttempt::Running {
             awaited_by: Some(thread),
             ..
         } = own
         {
             thread.unpark();
         }
-        ended.map_or(Event::Progress, Event::Ended)
+        ended.map_or(Event::Progress, Event::Finished)
     }
 
     fn run_pooled(&self, attempt: Attempt) {
@@ -274,7 +274,7 @@ impl Race {
         // There is room for one of each endpoint.
         let _ = self.outcomes.send(ended);
         let mut progress = lock(&self.progress);
-        let is_busy = matches!(*lock(&self.own), Own::Running { .. });
+        let is_busy = matches!(*lock(&self.own), OwnAttempt::Running { .. });
         let won = if is_busy {
             self.take_results(&mut progress)
         } else {
@@ -319,20 +319,22 @@ impl Race {
             let now = Instant::now();
             let average = self.run.list.patience.average(now);
             let usual = self.begun + average * AVERAGES;
-            usual.clamp(now + GRACE, now + LONGEST_GRACE)
+            usual.clamp(now + GRACE, now + MAX_GRACE)
         })
     }
 
     /// One attempt, on the calling thread. Only the first usable answer comes back as such, and
     /// nothing after it: a loser is seen to here.
-    fn perform(&self, mut attempt: Attempt) -> Option<Ended> {
+    fn perform(&self, mut attempt: Attempt) -> Option<FinishedAttempt> {
         let control = Arc::clone(&attempt.control);
-        let performed = caught(|| self.run.perform(&mut attempt));
-        let mut ended = Ended::new(attempt, performed);
+        let result = caught(|| self.run.perform(&mut attempt));
+        let mut ended = FinishedAttempt::new(attempt, result);
         self.note_patience(&ended);
         if ended.is_usable() && !self.won.swap(true, Ordering::AcqRel) {
-            let mut field = lock(&self.field);
-            field.controls.retain(|other| !Arc::ptr_eq(other, &control));
+            let mut losers = lock(&self.losers);
+            losers
+                .controls
+                .retain(|other| !Arc::ptr_eq(other, &control));
             return Some(ended);
         }
         if self.won.load(Ordering::Acquire) {
@@ -345,9 +347,9 @@ impl Race {
         Some(ended)
     }
 
-    fn note_patience(&self, ended: &Ended) {
+    fn note_patience(&self, ended: &FinishedAttempt) {
         let patience = &self.run.list.patience;
-        let endpoint = ended.attempt.mark.endpoint;
+        let endpoint = ended.attempt.id.endpoint;
         if ended.failure() != Some(&Failure::Cancelled) {
             patience.ended(endpoint, ended.is_usable().then_some(ended.after));
         } else if !self.run.cancellation.is_cancelled() {
@@ -361,10 +363,10 @@ impl Race {
         let grace = self.grace();
         let winner = won.answer.as_ref()?;
         let is_short = match winner.answer.in_memory() {
-            Some(body) => body.len() <= SHORT,
+            Some(body) => body.len() <= SHORT_BODY,
             None => winner.answer.length == BodyLength::Bodiless,
         };
-        if is_short || !won.trail.has_cancelled() {
+        if is_short || !won.attempt_log.has_cancelled() {
             return None;
         }
         let (relaying, relayed) = bounded(0);
@@ -383,19 +385,19 @@ impl Race {
     /// dispatching thread, which waits for all others then.
     fn end_own(&self) {
         let is_prompt = match &mut *lock(&self.own) {
-            Own::Running {
+            OwnAttempt::Running {
                 is_prompt,
                 awaited_by,
             } => {
                 *awaited_by = Some(thread::current());
                 *is_prompt
             }
-            Own::Free | Own::Next(_) => return,
+            OwnAttempt::Free | OwnAttempt::Next(_) => return,
         };
         if !is_prompt {
             self.wait_for_next_request();
         }
-        while matches!(*lock(&self.own), Own::Running { .. }) {
+        while matches!(*lock(&self.own), OwnAttempt::Running { .. }) {
             let left = self.grace().saturating_duration_since(Instant::now());
             if !is_prompt || left.is_zero() {
                 return self.cancel_losers();
@@ -408,8 +410,8 @@ impl Race {
     /// worth waiting for have the whole grace, the others until the client sends its next
     /// request.
     fn end_losers(&self, scope: &Scope) {
-        let laggards = || self.laggards.load(Ordering::SeqCst);
-        scope.wait_until(Some(self.grace()), laggards);
+        let slow_losers = || self.slow_losers.load(Ordering::SeqCst);
+        scope.wait_until(Some(self.grace()), slow_losers);
         if !scope.is_over() {
             self.wait_for_next_request();
             self.cancel_losers();
@@ -426,18 +428,19 @@ impl Race {
     }
 
     fn cancel_losers(&self) {
-        let mut field = lock(&self.field);
-        field.over = true;
-        for control in &field.controls {
+        let mut losers = lock(&self.losers);
+        losers.over = true;
+        for control in &losers.controls {
             control.cancel();
         }
     }
 }
 
 /// A panic is a failure of its attempt only. The hook has logged it.
-fn caught(perform: impl FnOnce() -> Performed) -> Performed {
-    catch_unwind(AssertUnwindSafe(perform))
-        .unwrap_or_else(|_| Performed::failed(Failure::Internal("the attempt panicked".to_owned())))
+fn caught(perform: impl FnOnce() -> AttemptResult) -> AttemptResult {
+    catch_unwind(AssertUnwindSafe(perform)).unwrap_or_else(|_| {
+        AttemptResult::failed(Failure::Internal("the attempt panicked".to_owned()))
+    })
 }
 
 #[cfg(test)]

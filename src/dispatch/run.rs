@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::info;
 
-use super::attempt::{Attempt, Ended, Mark, Performed};
+use super::attempt::{Attempt, AttemptId, AttemptResult, FinishedAttempt};
+use super::attempt_log::Again;
 use super::dispatcher::Dispatcher;
 use super::endpoint_list::EndpointList;
 use super::policy::Policy;
 use super::queue::{Beside, Known, Queue};
-use super::trail::Again;
-use super::usable::{LONGEST, QUIET, UnusableBody};
+use super::usable::{MAX_QUIET, MAX_WAIT, UnusableBody};
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::logging::RequestName;
@@ -46,7 +46,7 @@ impl Request {
 }
 
 /// One request on its way.
-pub(super) struct Run {
+pub(super) struct RequestRun {
     pub(super) dispatcher: Arc<Dispatcher>,
     /// The endpoints that were in force when the request came.
     pub(super) list: Arc<EndpointList>,
@@ -62,7 +62,7 @@ pub(super) struct Run {
     pub(super) hedge_after: Option<Duration>,
 }
 
-impl Run {
+impl RequestRun {
     pub(super) fn policy(&self) -> &Policy {
         &self.dispatcher.policy
     }
@@ -88,7 +88,7 @@ impl Run {
             return None;
         }
         let now = Instant::now();
-        let (index, claim) = queue.next(self.known(), now, beside)?;
+        let (index, permit) = queue.next(self.known(), now, beside)?;
         let endpoint = self.list.get(index)?;
         let per_try = self.policy().per_try_timeout;
         let limit = Limit::Until(now + per_try, Timeout::Head(per_try));
@@ -96,14 +96,14 @@ impl Run {
         let limit = limit.or_before(self.deadline, request_timeout);
         let control = AttemptControl::new(&self.cancellation, limit);
         Some(Attempt {
-            mark: Mark {
+            id: AttemptId {
                 endpoint: endpoint.index,
                 hedged: beside == Beside::Slow,
                 started: now,
             },
             endpoint,
             control,
-            claim: Some(claim),
+            permit: Some(permit),
         })
     }
 
@@ -116,7 +116,7 @@ impl Run {
     }
 
     /// Asks the endpoint, waits for its answer, and takes down how that went.
-    pub(super) fn perform(&self, attempt: &mut Attempt) -> Performed {
+    pub(super) fn perform(&self, attempt: &mut Attempt) -> AttemptResult {
         let policy = self.policy();
         let control = Arc::clone(&attempt.control);
         let request = UpstreamRequest {
@@ -126,7 +126,7 @@ impl Run {
             once: self.once,
         };
         let Attempted { result, sent } = attempt.endpoint.attempt(request, &control);
-        let head_after = attempt.mark.started.elapsed();
+        let head_after = attempt.id.started.elapsed();
         let head = result.as_ref().ok().map(|answer| answer.head.status);
         let (mut answer, mut failure) = match result {
             Ok(answer) => {
@@ -146,7 +146,7 @@ impl Run {
         };
         // The time of an answer whose body is looked at counts only if it is usable.
         if pattern.is_none() {
-            self.measure(attempt.mark, failure.as_ref(), head_after);
+            self.record_latency(attempt.id, failure.as_ref(), head_after);
         }
         if let Some(found) = answer.as_mut()
             && (failure.is_none() || policy.keeps_best())
@@ -167,9 +167,9 @@ impl Run {
             }
         }
         if pattern.is_some() {
-            self.measure(attempt.mark, failure.as_ref(), head_after);
+            self.record_latency(attempt.id, failure.as_ref(), head_after);
         }
-        Performed {
+        AttemptResult {
             answer,
             failure,
             retry_after,
@@ -201,14 +201,14 @@ impl Run {
             limit = Limit::Until(at, Timeout::Whole(after));
         }
         if is_bad {
-            limit = limit.or_before(Instant::now() + LONGEST, Timeout::Whole(LONGEST));
+            limit = limit.or_before(Instant::now() + MAX_WAIT, Timeout::Whole(MAX_WAIT));
         }
         control.set_limit(limit);
         let most = policy.commit_after;
         let usable = match pattern {
             None => answer.read_whole(most).map(|()| true),
             Some(pattern) => answer
-                .read_beginning(most, QUIET, LONGEST, control)
+                .read_beginning(most, MAX_QUIET, MAX_WAIT, control)
                 .map(|beginning| !pattern.matches(beginning)),
         };
         control.set_limit(Limit::Each(policy.per_try_timeout));
@@ -227,35 +227,34 @@ impl Run {
     }
 
     /// Takes down how long the head of an answer has taken, or how long none has come.
-    fn measure(&self, mark: Mark, failure: Option<&Failure>, after: Duration) {
+    fn record_latency(&self, id: AttemptId, failure: Option<&Failure>, after: Duration) {
         let measured = match failure {
             Some(failure) if has_had_no_time(failure, after) => Some(&Failure::Cancelled),
             failure => failure,
         };
         self.dispatcher
-            .measure(&self.list, mark.endpoint, measured, Instant::now(), after);
+            .record_latency(&self.list, id.endpoint, measured, Instant::now(), after);
     }
 
     /// Counts the failure, or the success. A cancel is neither; nor is it the endpoint's
     /// failure if this process could not ask it, or if earlier attempts have left it no time.
-    pub(super) fn report(&self, ended: &mut Ended) {
-        let Some(claim) = ended.attempt.claim.take() else {
+    pub(super) fn report(&self, ended: &mut FinishedAttempt) {
+        let Some(permit) = ended.attempt.permit.take() else {
             return;
         };
         let endpoint = &ended.attempt.endpoint;
         match ended.failure() {
-            // A trial that a hedge had to overtake has not brought the endpoint back.
+            // A probe that a hedge had to overtake has not brought the endpoint back.
             Some(Failure::Cancelled)
                 if !self.cancellation.is_cancelled()
                     && self.hedge_after.is_some_and(|after| ended.after >= after) =>
             {
-                claim.overtaken(Instant::now());
+                permit.superseded(Instant::now());
             }
-            Some(Failure::Cancelled | Failure::Internal(_)) => drop(claim),
-            Some(failure) if has_had_no_time(failure, ended.after) => drop(claim),
+            Some(Failure::Cancelled | Failure::Internal(_)) => drop(permit),
+            Some(failure) if has_had_no_time(failure, ended.after) => drop(permit),
             Some(_) => {
-                if let Some(passed_over) = claim.failed(Instant::now(), ended.performed.retry_after)
-                {
+                if let Some(passed_over) = permit.failed(Instant::now(), ended.result.retry_after) {
                     endpoint.counters.ejections.add();
                     self.dispatcher.note_change();
                     info!(
@@ -265,7 +264,7 @@ impl Run {
                 }
             }
             None => {
-                if claim.succeeded() {
+                if permit.succeeded() {
                     self.dispatcher.note_change();
                     info!(
                         "endpoint {}: {}: not passed over any more",

@@ -5,17 +5,17 @@
 
 use std::cell::Cell;
 
-use super::attempt::{Attempt, Attempts, Ended, Event};
-use super::run::Run;
+use super::attempt::{Attempt, Attempts, Event, FinishedAttempt};
+use super::run::RequestRun;
 
 /// Runs attempts one after the other.
 pub(super) struct Serial<'r> {
-    run: &'r Run,
+    run: &'r RequestRun,
     next: Cell<Option<Attempt>>,
 }
 
 impl<'r> Serial<'r> {
-    pub(super) fn new(run: &'r Run) -> Self {
+    pub(super) fn new(run: &'r RequestRun) -> Self {
         Self {
             run,
             next: Cell::new(None),
@@ -24,7 +24,7 @@ impl<'r> Serial<'r> {
 }
 
 impl Attempts for Serial<'_> {
-    fn start(&self, attempt: Attempt) -> Result<(), Box<Ended>> {
+    fn start(&self, attempt: Attempt) -> Result<(), Box<FinishedAttempt>> {
         self.next.set(Some(attempt));
         Ok(())
     }
@@ -34,10 +34,10 @@ impl Attempts for Serial<'_> {
             return Event::Nothing;
         };
         let result = self.run.perform(&mut attempt);
-        let mut ended = Ended::new(attempt, result);
+        let mut ended = FinishedAttempt::new(attempt, result);
         if let Some(answer) = ended.unwanted(self.run.policy()) {
             answer.discard(&ended.attempt.control);
         }
-        Event::Ended(ended)
+        Event::Finished(ended)
     }
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Attempt, Attempts, Ended, Event, Mark, Performed};
+use super::attempt::{Attempt, AttemptId, AttemptResult, Attempts, Event, FinishedAttempt};
 use super::budget::BURST;
 use super::policy::{CooldownConfig, HedgeAfter, Hedging};
 use super::*;
@@ -25,7 +25,7 @@ const MILLI: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A GET that is to be put to these endpoints.
-pub(super) fn run(urls: &[String], mode: Mode) -> Run {
+pub(super) fn run(urls: &[String], mode: Mode) -> RequestRun {
     let settings = Settings {
         tls: tls::client_config([], None).unwrap(),
         policy: EndpointPolicy {
@@ -61,7 +61,7 @@ pub(super) fn run(urls: &[String], mode: Mode) -> Run {
         session: Arc::default(),
     };
     let now = Instant::now();
-    Run {
+    RequestRun {
         list: dispatcher.list(),
         hedge_after: dispatcher.hedge_after(now),
         all_at_once: mode == Mode::Fanout,
@@ -74,18 +74,18 @@ pub(super) fn run(urls: &[String], mode: Mode) -> Run {
 }
 
 /// An attempt that may run for long, and has begun so long ago.
-pub(super) fn attempt(run: &Run, endpoint: usize, ago: Duration) -> Attempt {
+pub(super) fn attempt(run: &RequestRun, endpoint: usize, ago: Duration) -> Attempt {
     let now = Instant::now();
     let limit = Limit::Until(now + PATIENCE, Timeout::Head(PATIENCE));
     Attempt {
-        mark: Mark {
+        id: AttemptId {
             endpoint,
             hedged: false,
             started: now.checked_sub(ago).unwrap(),
         },
         endpoint: run.list.get(endpoint).unwrap(),
         control: AttemptControl::new(&run.cancellation, limit),
-        claim: run.list.cooldown.claim(endpoint, now),
+        permit: run.list.cooldown.permit(endpoint, now),
     }
 }
 
@@ -107,13 +107,13 @@ const HEDGED: Mode = Mode::Hedged(Hedging {
 struct Started(RefCell<Vec<Attempt>>);
 
 impl Started {
-    fn marks(&self) -> Vec<Mark> {
-        self.0.borrow().iter().map(|attempt| attempt.mark).collect()
+    fn marks(&self) -> Vec<AttemptId> {
+        self.0.borrow().iter().map(|attempt| attempt.id).collect()
     }
 }
 
 impl Attempts for Started {
-    fn start(&self, attempt: Attempt) -> Result<(), Box<Ended>> {
+    fn start(&self, attempt: Attempt) -> Result<(), Box<FinishedAttempt>> {
         self.0.borrow_mut().push(attempt);
         Ok(())
     }
@@ -124,19 +124,16 @@ impl Attempts for Started {
 }
 
 /// What the first attempt of a new request has started when it has taken too long.
-fn hedged(run: &Run) -> Vec<(usize, bool)> {
+fn hedged(run: &RequestRun) -> Vec<(usize, bool)> {
     let (mut progress, started) = (Progress::new(run), Started::default());
     progress.begin(run, &started);
     let first = started.marks()[0];
     progress.hedge(run, first, &started);
     let marks = started.marks();
-    marks
-        .iter()
-        .map(|mark| (mark.endpoint, mark.hedged))
-        .collect()
+    marks.iter().map(|id| (id.endpoint, id.hedged)).collect()
 }
 
-fn tokens_left(run: &Run) -> u32 {
+fn tokens_left(run: &RequestRun) -> u32 {
     (0..BURST * 2)
         .map(|_| u32::from(run.dispatcher.budget.take()))
         .sum()
@@ -145,8 +142,8 @@ fn tokens_left(run: &Run) -> u32 {
 #[test]
 fn a_hedge_that_finds_no_endpoint_costs_no_budget() {
     let run = run(&urls(2), HEDGED);
-    let claim = run.list.cooldown.claim(1, Instant::now()).unwrap();
-    assert!(claim.failed(Instant::now(), Duration::ZERO).is_some());
+    let permit = run.list.cooldown.permit(1, Instant::now()).unwrap();
+    assert!(permit.failed(Instant::now(), Duration::ZERO).is_some());
     for _ in 0..BURST * 2 {
         assert_eq!(hedged(&run), [(0, false)]);
     }
@@ -180,17 +177,17 @@ fn a_trial_that_loses_is_repeated_at_once_unless_it_has_had_the_time_of_a_hedge(
         let cooldown = &run.list.cooldown;
         // Its time is over.
         let long_ago = Instant::now().checked_sub(HOUR).unwrap();
-        let claim = cooldown.claim(0, long_ago).unwrap();
-        assert!(claim.failed(long_ago, Duration::ZERO).is_some());
-        let trial = attempt(&run, 0, Duration::ZERO);
-        assert!(trial.claim.is_some() && cooldown.claim(0, Instant::now()).is_none());
+        let permit = cooldown.permit(0, long_ago).unwrap();
+        assert!(permit.failed(long_ago, Duration::ZERO).is_some());
+        let probe = attempt(&run, 0, Duration::ZERO);
+        assert!(probe.permit.is_some() && cooldown.permit(0, Instant::now()).is_none());
         if client_has_gone {
             run.cancellation.cancel();
         }
-        let mut ended = Ended::new(trial, Performed::failed(Failure::Cancelled));
+        let mut ended = FinishedAttempt::new(probe, AttemptResult::failed(Failure::Cancelled));
         ended.after = after;
         run.report(&mut ended);
-        let next = cooldown.claim(0, Instant::now());
+        let next = cooldown.permit(0, Instant::now());
         assert_eq!(
             next.is_some(),
             is_repeated,

@@ -26,12 +26,12 @@ use crate::http::response::{BodyLength, ResponseHead};
 use crate::util::lock::lock;
 
 /// A body that has not ended is looked at when nothing has come for so long.
-pub(super) const QUIET: Duration = Duration::from_millis(200);
+pub(super) const MAX_QUIET: Duration = Duration::from_millis(200);
 
 /// A body of unknown length is looked at when its head has been there for so long, even if bytes
 /// keep coming: a stream that does not say so by its type begins then. For so long at most an
 /// answer that is known to be bad has the next attempt wait for its body.
-pub(super) const LONGEST: Duration = Duration::from_secs(1);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The most that is kept of what a search has worked out, in bytes.
 const CACHE: usize = 256 * 1024;

@@ -33,13 +33,13 @@ const RESTART_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The first pause before another accept thread is started, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(320);
+const MAX_PAUSE: Duration = Duration::from_millis(320);
 
 /// How long the accept thread rests when there are too few descriptors.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
 /// For so long after the server stops, connections are taken that the kernel has queued.
-const LAST_CALL: Duration = Duration::from_millis(250);
+const STOP_GRACE: Duration = Duration::from_millis(250);
 
 /// The lowest number of a duplicate: 0 to 2 are the standard streams.
 const LOWEST_DESCRIPTOR: RawFd = 3;
@@ -190,7 +190,7 @@ impl Acceptor {
                 if self.table.is_stopping() {
                     return;
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                pause = (pause * 2).min(MAX_PAUSE);
             }
             info!("connections are accepted again");
         }
@@ -324,7 +324,7 @@ impl Acceptor {
             !accepting.closed && accepting.thread != AcceptThread::Ended
         };
         let accepting = lock(&self.accepting);
-        let waited = wait_timeout_while(&self.changed, accepting, 2 * LAST_CALL, is_open);
+        let waited = wait_timeout_while(&self.changed, accepting, 2 * STOP_GRACE, is_open);
         drop(waited);
         lock(&self.listener).take();
         has_new
@@ -344,7 +344,7 @@ impl Acceptor {
         }
         let is_over = accepting
             .stopped_at
-            .is_some_and(|at| at.elapsed() > LAST_CALL);
+            .is_some_and(|at| at.elapsed() > STOP_GRACE);
         drop(accepting);
         if is_over {
             self.close();

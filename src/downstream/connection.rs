@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::RecvFlags;
 use tiny_http::Request;
 
-use super::limits::{JUDGED_OVER, StallTimer, crawls};
+use super::limits::{RATE_SPAN, StallTimer, crawls};
 use super::tcp_info::traffic;
 use crate::util::client_watch::ClientWatch;
 use crate::util::lock::{lock, wait_timeout};
@@ -419,7 +419,7 @@ impl ClientConnection {
         let mut pace = lock(&self.pace);
         let begins = pace.is_none_or(|(since, before)| {
             let elapsed = now.saturating_duration_since(since);
-            elapsed >= JUDGED_OVER && !crawls(elapsed, self.moved(phase).saturating_sub(before))
+            elapsed >= RATE_SPAN && !crawls(elapsed, self.moved(phase).saturating_sub(before))
         });
         if begins {
             *pace = Some((now, self.moved(phase)));

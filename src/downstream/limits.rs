@@ -9,7 +9,7 @@ use crate::http::request::RequestLimits;
 const MINIMUM_RATE: u64 = 240;
 
 /// With the table full, the rate of a body or an answer is judged over this span.
-pub(super) const JUDGED_OVER: Duration = Duration::from_millis(500);
+pub(super) const RATE_SPAN: Duration = Duration::from_millis(500);
 
 /// Why a connection is refused beyond `-max-connections`.
 pub const TOO_MANY: &str = "too many connections (-max-connections)";
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn a_crawl_is_judged_over_half_a_second() {
-        assert!(crawls(JUDGED_OVER, 119));
-        assert!(!crawls(JUDGED_OVER, 120));
+        assert!(crawls(RATE_SPAN, 119));
+        assert!(!crawls(RATE_SPAN, 120));
         assert!(crawls(SECOND * 10, 2399));
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::connection::Cookie;
-use super::limits::JUDGED_OVER;
+use super::limits::RATE_SPAN;
 
 /// A connection that has waited for its client for less than this is not closed to make
 /// room: a normal client's next request is on its way.
-const YOUNG: Duration = Duration::from_millis(100);
+const MIN_WAITED: Duration = Duration::from_millis(100);
 
 /// What becomes of a newcomer where `-max-connections` are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) fn make_room(
     full_for: Duration,
 ) -> Room {
     if let Some((cookie, waited)) = longest
-        && (waited >= YOUNG || full_for >= JUDGED_OVER)
+        && (waited >= MIN_WAITED || full_for >= RATE_SPAN)
     {
         return Room::Shed(cookie);
     }
@@ -42,21 +42,17 @@ pub(super) fn make_room(
         return Room::Shed(cookie);
     }
     let most = if next.is_some() {
-        2 * JUDGED_OVER
+        2 * RATE_SPAN
     } else {
-        JUDGED_OVER
+        RATE_SPAN
     };
     if full_for >= most {
         return Room::None;
     }
-    let comes_of_age = longest.map(|(_, waited)| YOUNG.saturating_sub(waited));
-    let wait = [
-        comes_of_age,
-        next,
-        Some(JUDGED_OVER.saturating_sub(full_for)),
-    ];
+    let comes_of_age = longest.map(|(_, waited)| MIN_WAITED.saturating_sub(waited));
+    let wait = [comes_of_age, next, Some(RATE_SPAN.saturating_sub(full_for))];
     let wait = wait.into_iter().flatten().filter(|wait| !wait.is_zero());
-    Room::Wait(wait.min().unwrap_or(JUDGED_OVER))
+    Room::Wait(wait.min().unwrap_or(RATE_SPAN))
 }
 
 #[cfg(test)]

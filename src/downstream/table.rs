@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use super::connection::{ClientConnection, Cookie, Phase};
-use super::limits::{self, JUDGED_OVER, Limits};
+use super::limits::{self, Limits, RATE_SPAN};
 use super::room::{Room, make_room};
 use crate::util::lock::{lock, wait_timeout, wait_timeout_while};
 
@@ -225,7 +225,7 @@ impl Table {
             let full_for = now.duration_since(*state.full_since.get_or_insert(now));
             let wait = if state.counted < self.limits.max_connections {
                 // Those that leave are on their way.
-                JUDGED_OVER
+                RATE_SPAN
             } else {
                 match state.make_room(now, full_for) {
                     Room::Shed(cookie) if state.shed(cookie, now, &self.limits) => continue,
@@ -247,7 +247,7 @@ impl Table {
         let now = Instant::now();
         let mut state = lock(&self.state);
         // As if a newcomer had waited long enough.
-        if let Room::Shed(cookie) = state.make_room(now, JUDGED_OVER) {
+        if let Room::Shed(cookie) = state.make_room(now, RATE_SPAN) {
             state.shed(cookie, now, &self.limits);
         }
     }
@@ -363,8 +363,8 @@ impl State {
             let Some(elapsed) = connection.watched_for(now) else {
                 continue;
             };
-            if elapsed < JUDGED_OVER {
-                let left = JUDGED_OVER.saturating_sub(elapsed);
+            if elapsed < RATE_SPAN {
+                let left = RATE_SPAN.saturating_sub(elapsed);
                 next = Some(next.map_or(left, |next| next.min(left)));
             } else if limits::crawls(elapsed, connection.moved_since_watched(now)) {
                 return (Some(connection.cookie()), None);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::relay::{self, Relayed};
 use super::{local, proxy_status};
-use crate::dispatch::trail::Trail;
+use crate::dispatch::attempt_log::AttemptLog;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
 use crate::downstream::limits::TOO_MANY;
 use crate::downstream::{ClientRequest, Handler, Responder, log_refusal};
@@ -89,11 +89,13 @@ impl Handler for Proxy {
         };
         // Called while the losers end, perhaps on another thread.
         let answer = move |dispatched: Dispatched| {
-            let trail = dispatched.trail;
+            let attempt_log = dispatched.attempt_log;
             match dispatched.answer {
-                Some(winner) => exchange.relay(winner, &trail, responder),
-                None if exchange.cancellation.is_cancelled() => exchange.give_up(&trail, responder),
-                None => exchange.exhausted(&trail, dispatched.retry_after, responder),
+                Some(winner) => exchange.relay(winner, &attempt_log, responder),
+                None if exchange.cancellation.is_cancelled() => {
+                    exchange.give_up(&attempt_log, responder);
+                }
+                None => exchange.exhausted(&attempt_log, dispatched.retry_after, responder),
             }
         };
         self.dispatcher.dispatch(&request, &cancellation, answer);
@@ -166,7 +168,7 @@ impl Display for BreakOff {
 }
 
 impl Exchange {
-    fn relay(&self, winner: Winner, trail: &Trail, mut responder: Responder) {
+    fn relay(&self, winner: Winner, attempt_log: &AttemptLog, mut responder: Responder) {
         let Winner {
             endpoint,
             mut answer,
@@ -176,7 +178,7 @@ impl Exchange {
         } = winner;
         let status = answer.head.status;
         if self.proxy.proxy_status {
-            let proxy_status = proxy_status::relayed(&endpoint, hedged, trail);
+            let proxy_status = proxy_status::relayed(&endpoint, hedged, attempt_log);
             let added = &mut answer.head.added;
             added.push(PROXY_STATUS.as_bytes(), proxy_status.as_bytes());
         }
@@ -208,7 +210,7 @@ impl Exchange {
             Some(broken) => Some(broken as &dyn Display),
             None => (!usable).then_some(&NO_USABLE_ANSWER as &dyn Display),
         };
-        let (index, attempts) = (endpoint.index, trail.in_json());
+        let (index, attempts) = (endpoint.index, attempt_log.in_json());
         let report = RequestReport {
             endpoint: Some(index),
             hedged,
@@ -216,7 +218,7 @@ impl Exchange {
         };
         let target = Target(report.request.target);
         let span = GoDuration::from(report.duration);
-        let by = trail.winner(index, hedged);
+        let by = attempt_log.winner(index, hedged);
         match (usable, &broken) {
             (true, None) => {
                 report.log_served(format_args!("request {target} served in {span} by {by}"));
@@ -281,7 +283,7 @@ impl Exchange {
     }
 
     /// The client has gone away before there was an answer.
-    fn give_up(&self, trail: &Trail, responder: Responder) {
+    fn give_up(&self, attempt_log: &AttemptLog, responder: Responder) {
         let reason = if responder.is_cut_off() {
             BreakOff::CutOff
         } else {
@@ -290,7 +292,7 @@ impl Exchange {
         responder.abort();
         self.proxy.metrics.clients_gone.add();
         self.proxy.metrics.gone_unanswered.add();
-        let attempts = trail.in_json();
+        let attempts = attempt_log.in_json();
         let report = self.end(None, 0, &attempts, Some(&reason));
         report.log(format_args!(
             "request {} given up after {}: {reason}",
@@ -299,20 +301,25 @@ impl Exchange {
         ));
     }
 
-    fn exhausted(&self, trail: &Trail, retry_after: Option<Duration>, mut responder: Responder) {
-        let status = trail.exhausted_status(self.proxy.dispatcher.policy().on_exhausted);
+    fn exhausted(
+        &self,
+        attempt_log: &AttemptLog,
+        retry_after: Option<Duration>,
+        mut responder: Responder,
+    ) {
+        let status = attempt_log.exhausted_status(self.proxy.dispatcher.policy().on_exhausted);
         let persistence = responder.persistence();
         let reply = Exhausted {
             status,
             persistence,
             is_head: self.request.head.is_head(),
-            proxy_status: &proxy_status::exhausted(trail, self.proxy.proxy_status),
+            proxy_status: &proxy_status::exhausted(attempt_log, self.proxy.proxy_status),
             retry_after,
         };
         let bytes = responder.send(&reply.to_bytes(SystemTime::now()), persistence);
         self.proxy.metrics.exhausted.add();
         let reason = Some(&NO_USABLE_ANSWER as &dyn Display);
-        self.end(Some(status), bytes, &trail.in_json(), reason)
+        self.end(Some(status), bytes, &attempt_log.in_json(), reason)
             .log(format_args!("{NO_USABLE_ANSWER}, returning {status}"));
     }
 

@@ -7,16 +7,16 @@
 
 use std::fmt::Write as _;
 
-use crate::dispatch::trail::Trail;
+use crate::dispatch::attempt_log::AttemptLog;
 use crate::http::via::PSEUDONYM;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::failure::{Failure, Timeout};
 
 /// Of a request for which no endpoint had a usable answer.
 #[must_use]
-pub fn exhausted(trail: &Trail, with_details: bool) -> String {
+pub fn exhausted(attempt_log: &AttemptLog, with_details: bool) -> String {
     let mut member = PSEUDONYM.to_owned();
-    let error = match trail.decisive() {
+    let error = match attempt_log.decisive() {
         Some((Failure::Timeout(Timeout::Head(_) | Timeout::Request(_)), false)) => {
             "connection_timeout"
         }
@@ -25,23 +25,23 @@ pub fn exhausted(trail: &Trail, with_details: bool) -> String {
     };
     // Writing to a `String` does not fail.
     let _ = write!(member, "; error={error}");
-    if let Some((Failure::Status(status), _)) = trail.decisive() {
+    if let Some((Failure::Status(status), _)) = attempt_log.decisive() {
         let _ = write!(member, "; received-status={status}");
     }
     if with_details {
-        let _ = write!(member, "; details={}", string(&trail.to_string()));
+        let _ = write!(member, "; details={}", string(&attempt_log.to_string()));
     }
     member
 }
 
 /// Of an endpoint's answer.
 #[must_use]
-pub fn relayed(endpoint: &Endpoint, hedged: bool, trail: &Trail) -> String {
+pub fn relayed(endpoint: &Endpoint, hedged: bool, attempt_log: &AttemptLog) -> String {
     format!(
         "{PSEUDONYM}; next-hop={}; details={}",
         // Host and port only: user name and password are no part of it.
         string(endpoint.url.authority()),
-        string(&trail.winner(endpoint.index, hedged).to_string())
+        string(&attempt_log.winner(endpoint.index, hedged).to_string())
     )
 }
 

@@ -12,7 +12,7 @@ use crate::upstream::failure::Failure;
 use crate::upstream::response::Response;
 
 /// Bytes read from the endpoint at once.
-const PIECE: usize = 64 * 1024;
+const COPY_BUFFER: usize = 64 * 1024;
 
 /// Room in front of a piece for its chunk size: up to eight hex digits and CRLF.
 const CHUNK_SIZE_ROOM: usize = 10;
@@ -62,7 +62,7 @@ fn copy(
     framing: BodyFraming,
 ) -> Result<(), Broke> {
     if let (BodyFraming::Length(_), Some(body)) = (framing, answer.in_memory())
-        && body.len() <= PIECE
+        && body.len() <= COPY_BUFFER
     {
         // One copy, one write.
         pending.extend_from_slice(body);
@@ -79,8 +79,10 @@ fn copy(
         pending.clear();
     }
     let size = match framing {
-        BodyFraming::Length(length) => usize::try_from(length).unwrap_or(PIECE).min(PIECE),
-        _ => PIECE,
+        BodyFraming::Length(length) => usize::try_from(length)
+            .unwrap_or(COPY_BUFFER)
+            .min(COPY_BUFFER),
+        _ => COPY_BUFFER,
     };
     let mut piece = vec![0; CHUNK_SIZE_ROOM + size + 2];
     loop {
@@ -154,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_largest_piece_fits() {
-        let mut piece = vec![0; CHUNK_SIZE_ROOM + PIECE + 2];
-        assert!(chunk(&mut piece, PIECE).starts_with(b"10000\r\n"));
+        let mut piece = vec![0; CHUNK_SIZE_ROOM + COPY_BUFFER + 2];
+        assert!(chunk(&mut piece, COPY_BUFFER).starts_with(b"10000\r\n"));
     }
 }

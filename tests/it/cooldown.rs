@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between two requests while a cool-down goes on: far shorter than that.
+/// Between two requests while a cooldown goes on: far shorter than that.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Sick until it is told to be well.
@@ -55,7 +55,7 @@ fn after_so_many_failures_in_a_row_an_endpoint_is_passed_over() {
 }
 
 #[test]
-fn the_line_of_the_failure_comes_before_that_of_the_cool_down() {
+fn the_line_of_the_failure_comes_before_that_of_the_cooldown() {
     let sick = Backend::always(status(503));
     let well = Backend::always(status(200).body("well"));
     let proxy = Proxy::serial(&[&sick, &well])
@@ -68,7 +68,7 @@ fn the_line_of_the_failure_comes_before_that_of_the_cool_down() {
 }
 
 #[test]
-fn a_trial_that_hangs_and_is_overtaken_is_one_trial_per_cool_down() {
+fn a_probe_that_hangs_and_is_superseded_is_one_probe_per_cooldown() {
     let first = Arc::new(AtomicBool::new(true));
     let hung = Backend::choosing(move |_| {
         if first.swap(false, Ordering::Relaxed) {
@@ -92,10 +92,10 @@ fn a_trial_that_hangs_and_is_overtaken_is_one_trial_per_cool_down() {
         requests += 1;
         thread::sleep(PAUSE);
     }
-    // The failure, and a trial for each cool-down that is over.
-    let cool_downs = usize::try_from(begun.elapsed().as_millis() / 400).unwrap();
+    // The failure, and a probe for each cooldown that is over.
+    let cooldowns = usize::try_from(begun.elapsed().as_millis() / 400).unwrap();
     let calls = settled(|| hung.calls());
-    assert!((2..=1 + cool_downs).contains(&calls), "{calls} calls");
+    assert!((2..=1 + cooldowns).contains(&calls), "{calls} calls");
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn in_a_fan_out_it_is_passed_over_as_well() {
         .start();
     let mut client = proxy.client();
     // Where the sick one loses before it has failed, that is no failure.
-    let cooling = |line: &String| line.contains("passed over for ");
-    while !proxy.log().iter().any(cooling) {
+    let passed_over = |line: &String| line.contains("passed over for ");
+    while !proxy.log().iter().any(passed_over) {
         assert_eq!(client.get("/").body(), "well");
     }
     let calls = settled(|| sick.calls());
@@ -194,7 +194,7 @@ fn an_endpoint_where_connecting_takes_for_ever_costs_so_many_timeouts_and_no_mor
 }
 
 #[test]
-fn after_the_cool_down_exactly_one_request_tries_and_the_others_pass_it_over() {
+fn after_the_cooldown_exactly_one_request_tries_and_the_others_pass_it_over() {
     let gate = Gate::closed();
     let first = Backend::choosing({
         let (failed, gate) = (AtomicBool::new(false), gate.clone());
@@ -215,12 +215,12 @@ fn after_the_cool_down_exactly_one_request_tries_and_the_others_pass_it_over() {
     let begun = Instant::now();
     assert_eq!(client.get("/fails").body(), "well");
     // One request after the other, until one of them tries: that one is held.
-    let mut trial = proxy.client();
-    trial.request("GET /trial", "");
+    let mut probe = proxy.client();
+    probe.request("GET /probe", "");
     while first.calls() < 2 {
-        if !trial.hears_nothing_for(Duration::from_millis(5)) {
-            assert_eq!(trial.response().body(), "well");
-            trial.request("GET /trial", "");
+        if !probe.hears_nothing_for(Duration::from_millis(5)) {
+            assert_eq!(probe.response().body(), "well");
+            probe.request("GET /probe", "");
         }
     }
     assert!(begun.elapsed() >= Duration::from_millis(200));
@@ -230,13 +230,13 @@ fn after_the_cool_down_exactly_one_request_tries_and_the_others_pass_it_over() {
     }
     assert_eq!(first.calls(), 2);
     gate.open();
-    assert_eq!(trial.response().body(), "back");
+    assert_eq!(probe.response().body(), "back");
     proxy.wait_for_log("not passed over any more");
     assert_eq!(client.get("/").body(), "back");
 }
 
 #[test]
-fn a_trial_that_fails_is_followed_by_another_cool_down() {
+fn a_probe_that_fails_is_followed_by_another_cooldown() {
     let (first, well_again) = recovering();
     let second = Backend::always(status(200).body("second"));
     let proxy = Proxy::serial(&[&first, &second])
@@ -245,14 +245,14 @@ fn a_trial_that_fails_is_followed_by_another_cool_down() {
         .start();
     let mut client = proxy.client();
     let begun = Instant::now();
-    // Two at first, then one after each cool-down.
+    // Two at first, then one after each cooldown.
     for calls in [3, 4] {
         while first.calls() < calls {
             assert_eq!(client.get("/").body(), "second");
             thread::sleep(PAUSE);
         }
-        let cool_downs = u32::try_from(calls - 2).unwrap();
-        assert!(begun.elapsed() >= cool_downs * Duration::from_millis(300));
+        let cooldowns = u32::try_from(calls - 2).unwrap();
+        assert!(begun.elapsed() >= cooldowns * Duration::from_millis(300));
     }
     well_again.store(true, Ordering::Relaxed);
     while client.get("/").body() != "back" {
@@ -262,7 +262,7 @@ fn a_trial_that_fails_is_followed_by_another_cool_down() {
 }
 
 #[test]
-fn a_trial_whose_client_goes_away_gives_way_to_the_next() {
+fn a_probe_whose_client_goes_away_gives_way_to_the_next() {
     let first = Backend::replies([status(503), never(), status(200).body("back")]);
     let second = Backend::always(status(200).body("second"));
     let proxy = Proxy::serial(&[&first, &second])
@@ -271,7 +271,7 @@ fn a_trial_whose_client_goes_away_gives_way_to_the_next() {
         .start();
     assert_eq!(proxy.get("/").body(), "second");
     proxy.wait_for_log("passed over for 1ms after a failure");
-    // Let the cool-down be over.
+    // Let the cooldown be over.
     thread::sleep(Duration::from_millis(20));
     let mut client = proxy.client();
     client.request("GET /", "");
@@ -298,7 +298,7 @@ fn a_cancelled_loser_is_no_failure() {
 }
 
 #[test]
-fn if_all_are_cooling_all_are_tried_all_the_same() {
+fn if_all_are_passed_over_all_are_tried() {
     let refused = Refused::new();
     let (sick, well_again) = recovering();
     for builder in [Proxy::serial, Proxy::fanout] {
@@ -317,7 +317,7 @@ fn if_all_are_cooling_all_are_tried_all_the_same() {
         assert_eq!(client.get("/").body(), "back");
         proxy.wait_for_log("endpoint 1: ");
         proxy.wait_for_log("not passed over any more");
-        // Now it is the only one that is not cooling.
+        // Now it is the only one that is not passed over.
         let line = client.get("/alone");
         assert_eq!(line.body(), "back");
         let line = proxy.wait_for_log("request /alone served in ");

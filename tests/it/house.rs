@@ -127,7 +127,7 @@ const PURE: [&str; 21] = [
     "dispatch/patience",
     "dispatch/queue",
     "dispatch/rounds",
-    "dispatch/trail",
+    "dispatch/attempt_log",
     "downstream/limits",
     "downstream/room",
     "metrics",

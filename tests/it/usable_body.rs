@@ -396,7 +396,7 @@ fn the_best_answer_may_be_one_with_an_unusable_body_byte_for_byte() {
 }
 
 #[test]
-fn an_unusable_body_stands_in_the_log_the_trail_and_proxy_status() {
+fn an_unusable_body_is_in_the_log_and_in_proxy_status() {
     let limited = status(200).header("Retry-After", "30").body(ERROR);
     let limited = Backend::replies([status(200).body(ERROR), limited]);
     let well = Backend::always(result());

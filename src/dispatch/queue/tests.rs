@@ -24,8 +24,8 @@ impl Setting {
         };
         let cooldown = Cooldown::new(Some(rule), count);
         for endpoint in passed_over {
-            let claim = cooldown.claim(*endpoint, now).unwrap();
-            assert_eq!(claim.failed(now, Duration::ZERO), FAILED);
+            let permit = cooldown.permit(*endpoint, now).unwrap();
+            assert_eq!(permit.failed(now, Duration::ZERO), FAILED);
         }
         Self {
             ranking: Ranking::new(order, count, backups),
@@ -218,9 +218,9 @@ fn an_endpoint_that_begins_to_cool_is_passed_over_in_the_next_round() {
     let setting = Setting::new(Order::Listed, 2, 0, &[]);
     let mut queue = setting.queue(0);
     let next = queue.next(setting.known(), setting.now, Beside::Nothing);
-    let (first, claim) = next.unwrap();
+    let (first, permit) = next.unwrap();
     assert_eq!(first, 0);
-    assert_eq!(claim.failed(setting.now, Duration::ZERO), FAILED);
+    assert_eq!(permit.failed(setting.now, Duration::ZERO), FAILED);
     assert_eq!(setting.round(&mut queue), [1]);
     queue.begin_round();
     assert_eq!(setting.round(&mut queue), [1]);
@@ -235,8 +235,8 @@ fn what_one_round_has_passed_over_is_not_asked_twice_in_the_next() {
     let setting = Setting::new(Order::Listed, 2, 0, &[0]);
     let mut queue = setting.queue(0);
     assert_eq!(setting.round(&mut queue), [1]);
-    let claim = setting.cooldown.claim(1, setting.now).unwrap();
-    assert_eq!(claim.failed(setting.now, Duration::ZERO), FAILED);
+    let permit = setting.cooldown.permit(1, setting.now).unwrap();
+    assert_eq!(permit.failed(setting.now, Duration::ZERO), FAILED);
     queue.begin_round();
     assert_eq!(setting.round(&mut queue), [0, 1]);
 }

@@ -34,12 +34,12 @@ impl Silent {
         assert!(self.race.start(attempt).is_ok());
     }
 
-    fn laggards(&self) -> usize {
-        self.race.laggards.load(Ordering::SeqCst)
+    fn slow_losers(&self) -> usize {
+        self.race.slow_losers.load(Ordering::SeqCst)
     }
 
     fn is_own(&self) -> bool {
-        matches!(*lock(&self.race.own), Own::Next(_))
+        matches!(*lock(&self.race.own), OwnAttempt::Next(_))
     }
 }
 
@@ -63,9 +63,9 @@ fn race_with(listener: &TcpListener) -> (Arc<Race>, Scope) {
 
 #[test]
 fn an_attempt_that_panics_has_failed() {
-    let performed = caught(|| std::panic::resume_unwind(Box::new("on purpose")));
+    let result = caught(|| std::panic::resume_unwind(Box::new("on purpose")));
     let reason = "the attempt panicked".to_owned();
-    assert_eq!(performed.failure(), Some(&Failure::Internal(reason)));
+    assert_eq!(result.failure(), Some(&Failure::Internal(reason)));
 }
 
 #[test]
@@ -77,18 +77,18 @@ fn an_endpoint_that_is_much_slower_than_others_is_not_waited_for() {
     patience.ended(2, Some(MILLI * 500));
     // The slow one does not get the dispatching thread, which the next request waits for.
     silent.start(2);
-    assert_eq!((silent.laggards(), silent.is_own()), (1, false));
+    assert_eq!((silent.slow_losers(), silent.is_own()), (1, false));
     silent.start(1);
-    assert_eq!((silent.laggards(), silent.is_own()), (1, true));
+    assert_eq!((silent.slow_losers(), silent.is_own()), (1, true));
     silent.start(0);
-    assert_eq!(silent.laggards(), 1);
+    assert_eq!(silent.slow_losers(), 1);
 }
 
 #[test]
 fn losers_have_as_long_as_attempts_take_on_the_average() {
     for (usual, least, most) in [
         (None, GRACE, GRACE),
-        (Some(MILLI * 500), LONGEST_GRACE, LONGEST_GRACE),
+        (Some(MILLI * 500), MAX_GRACE, MAX_GRACE),
     ] {
         let silent = Silent::new(1);
         if usual.is_some() {

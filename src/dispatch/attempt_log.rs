@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::attempt::Mark;
+use super::attempt::AttemptId;
 use super::policy::OnExhausted;
 use crate::logging::AttemptReport;
 use crate::upstream::failure::Failure;
@@ -21,7 +21,7 @@ const MOST_IN_JSON: usize = 256;
 
 /// The attempts that did not win, in the order in which they ended.
 #[derive(Debug, Default)]
-pub struct Trail {
+pub struct AttemptLog {
     attempts: Vec<Lost>,
     won: Option<Won>,
 }
@@ -29,7 +29,7 @@ pub struct Trail {
 /// The attempt that won.
 #[derive(Debug)]
 struct Won {
-    mark: Mark,
+    id: AttemptId,
     status: u16,
     after: Duration,
 }
@@ -37,7 +37,7 @@ struct Won {
 /// An attempt that did not win.
 #[derive(Debug)]
 pub(super) struct Lost {
-    pub(super) mark: Mark,
+    pub(super) id: AttemptId,
     pub(super) failure: Failure,
     /// Of the answer, if its head came.
     pub(super) status: Option<u16>,
@@ -61,18 +61,14 @@ impl fmt::Display for Again {
     }
 }
 
-impl Trail {
+impl AttemptLog {
     pub(super) fn add(&mut self, lost: Lost) {
         self.attempts.push(lost);
     }
 
     /// An attempt has won, with an answer of this status.
-    pub(super) fn won(&mut self, mark: Mark, status: u16, after: Duration) {
-        self.won = Some(Won {
-            mark,
-            status,
-            after,
-        });
+    pub(super) fn won(&mut self, id: AttemptId, status: u16, after: Duration) {
+        self.won = Some(Won { id, status, after });
     }
 
     /// The member `attempts` of a JSON object: all of them, the winner included, in the order
@@ -126,17 +122,17 @@ impl Trail {
     #[must_use]
     pub fn winner(&self, endpoint: usize, hedged: bool) -> Winning<'_> {
         Winning {
-            trail: self,
+            attempt_log: self,
             endpoint,
             hedged,
         }
     }
 }
 
-/// See [`Trail::winner`].
+/// See [`AttemptLog::winner`].
 #[derive(Clone, Copy, Debug)]
 pub struct Winning<'a> {
-    trail: &'a Trail,
+    attempt_log: &'a AttemptLog,
     endpoint: usize,
     hedged: bool,
 }
@@ -145,16 +141,16 @@ impl fmt::Display for Winning<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hedged = if self.hedged { ", hedged" } else { "" };
         write!(f, "endpoint {}{hedged}", self.endpoint)?;
-        if self.trail.attempts.is_empty() {
+        if self.attempt_log.attempts.is_empty() {
             return Ok(());
         }
-        write!(f, " ({})", self.trail)
+        write!(f, " ({})", self.attempt_log)
     }
 }
 
-/// See [`Trail::in_json`].
+/// See [`AttemptLog::in_json`].
 #[derive(Clone, Copy, Debug)]
-pub struct InJson<'a>(&'a Trail);
+pub struct InJson<'a>(&'a AttemptLog);
 
 impl fmt::Display for InJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -175,22 +171,22 @@ impl fmt::Display for InJson<'_> {
 impl Won {
     fn report(&self) -> (Instant, AttemptReport<'_>) {
         let report = AttemptReport {
-            endpoint: self.mark.endpoint,
+            endpoint: self.id.endpoint,
             outcome: "usable",
             reason: None,
             status: Some(self.status),
             duration: self.after,
-            hedged: self.mark.hedged,
+            hedged: self.id.hedged,
         };
-        (self.mark.started, report)
+        (self.id.started, report)
     }
 }
 
 impl Lost {
     /// One without an answer, that has sent nothing and taken no time.
-    pub(super) fn unanswered(mark: Mark, failure: Failure) -> Self {
+    pub(super) fn unanswered(id: AttemptId, failure: Failure) -> Self {
         Self {
-            mark,
+            id,
             failure,
             status: None,
             retry_after: Duration::ZERO,
@@ -203,7 +199,7 @@ impl Lost {
         let failure = &self.failure;
         let is_cancelled = *failure == Failure::Cancelled;
         let report = AttemptReport {
-            endpoint: self.mark.endpoint,
+            endpoint: self.id.endpoint,
             outcome: match failure {
                 Failure::Cancelled => "cancelled",
                 // The time was over before it began.
@@ -213,9 +209,9 @@ impl Lost {
             reason: if is_cancelled { None } else { Some(failure) },
             status: self.status,
             duration: self.after,
-            hedged: self.mark.hedged,
+            hedged: self.id.hedged,
         };
-        (self.mark.started, report)
+        (self.id.started, report)
     }
 
     /// Whichever of the time-outs it was, one that has sent nothing was still connecting.
@@ -233,10 +229,10 @@ impl Lost {
 }
 
 /// In the order in which they were started.
-impl fmt::Display for Trail {
+impl fmt::Display for AttemptLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut attempts: Vec<&Lost> = self.attempts.iter().collect();
-        attempts.sort_by_key(|lost| lost.mark.started);
+        attempts.sort_by_key(|lost| lost.id.started);
         let more = attempts.len().saturating_sub(MOST_SHOWN);
         for (index, lost) in attempts.into_iter().take(MOST_SHOWN).enumerate() {
             let comma = if index == 0 { "" } else { ", " };
@@ -251,8 +247,8 @@ impl fmt::Display for Trail {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hedged = if self.mark.hedged { "hedged, " } else { "" };
-        write!(f, "{}: {hedged}", self.mark.endpoint)?;
+        let hedged = if self.id.hedged { "hedged, " } else { "" };
+        write!(f, "{}: {hedged}", self.id.endpoint)?;
         let after = GoDuration::from(rounded(self.after));
         match &self.failure {
             Failure::Status(_)
@@ -289,18 +285,18 @@ mod tests {
 
     const MILLI: Duration = Duration::from_millis(1);
 
-    fn trail(attempts: &[(Failure, bool)]) -> Trail {
+    fn attempt_log(attempts: &[(Failure, bool)]) -> AttemptLog {
         let begin = Instant::now();
-        let mut trail = Trail::default();
+        let mut attempt_log = AttemptLog::default();
         for (endpoint, (failure, hedged)) in attempts.iter().enumerate() {
-            let mark = Mark {
+            let id = AttemptId {
                 endpoint,
                 hedged: *hedged,
                 started: begin + MILLI * u32::try_from(endpoint).unwrap(),
             };
             let connecting = matches!(failure, Failure::Timeout(Timeout::Connect(_)));
             let after = Duration::from_micros(4_321);
-            trail.add(Lost {
+            attempt_log.add(Lost {
                 status: match failure {
                     Failure::Status(status) => Some(*status),
                     Failure::UnusableBody => Some(200),
@@ -308,10 +304,10 @@ mod tests {
                 },
                 after,
                 sent: !connecting,
-                ..Lost::unanswered(mark, failure.clone())
+                ..Lost::unanswered(id, failure.clone())
             });
         }
-        trail
+        attempt_log
     }
 
     fn refused() -> Failure {
@@ -323,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_trail_is_short_and_says_what_and_when() {
+    fn the_text_is_short_and_says_what_and_when() {
         type Row<'a> = (&'a [(Failure, bool)], bool, &'a str);
         let table: [Row<'_>; 5] = [
             (&[], false, "endpoint 9"),
@@ -352,24 +348,24 @@ mod tests {
             ),
         ];
         for (attempts, hedged, wanted) in table {
-            assert_eq!(trail(attempts).winner(9, hedged).to_string(), wanted);
+            assert_eq!(attempt_log(attempts).winner(9, hedged).to_string(), wanted);
         }
     }
 
     #[test]
     fn it_is_in_the_order_of_the_starts_whatever_ended_first() {
-        let mut trail = trail(&[(refused(), false), (Failure::Status(500), false)]);
-        trail.attempts.reverse();
+        let mut attempt_log = attempt_log(&[(refused(), false), (Failure::Status(500), false)]);
+        attempt_log.attempts.reverse();
         assert_eq!(
-            trail.to_string(),
+            attempt_log.to_string(),
             "0: connection refused, 1: status 500 after 4ms"
         );
-        assert_eq!(trail.decisive(), Some((&refused(), false)));
+        assert_eq!(attempt_log.decisive(), Some((&refused(), false)));
     }
 
     #[test]
     fn of_many_attempts_the_first_ones_are_shown_and_the_others_counted() {
-        let shown = |count| trail(&vec![(refused(), false); count]).to_string();
+        let shown = |count| attempt_log(&vec![(refused(), false); count]).to_string();
         assert!(shown(MOST_SHOWN).ends_with(", 23: connection refused"));
         assert!(shown(MOST_SHOWN + 7).ends_with(", 23: connection refused, and 7 more"));
         assert!(shown(100_000).len() < 1_000);
@@ -377,28 +373,30 @@ mod tests {
 
     #[test]
     fn what_an_endpoint_asks_for_stands_behind_its_failure() {
-        let mut trail = trail(&[(Failure::Status(429), false), (Failure::Status(500), false)]);
-        trail.attempts[0].retry_after = Duration::from_secs(30);
+        let mut attempt_log =
+            attempt_log(&[(Failure::Status(429), false), (Failure::Status(500), false)]);
+        attempt_log.attempts[0].retry_after = Duration::from_secs(30);
         assert_eq!(
-            trail.to_string(),
+            attempt_log.to_string(),
             "0: status 429, again in 30s after 4ms, 1: status 500 after 4ms"
         );
     }
 
     #[test]
     fn in_json_all_attempts_stand_in_the_order_of_the_starts() {
-        let mut trail = trail(&[(Failure::Cancelled, false), (Failure::Status(500), true)]);
-        assert_eq!(Trail::default().in_json().to_string(), NO_ATTEMPTS);
-        trail.attempts.reverse();
-        let mark = Mark {
+        let mut attempt_log =
+            attempt_log(&[(Failure::Cancelled, false), (Failure::Status(500), true)]);
+        assert_eq!(AttemptLog::default().in_json().to_string(), NO_ATTEMPTS);
+        attempt_log.attempts.reverse();
+        let id = AttemptId {
             endpoint: 7,
             hedged: false,
             // At the same time as another one.
-            ..trail.attempts[1].mark
+            ..attempt_log.attempts[1].id
         };
-        trail.won(mark, 200, MILLI);
+        attempt_log.won(id, 200, MILLI);
         assert_eq!(
-            trail.in_json().to_string(),
+            attempt_log.in_json().to_string(),
             "\"attempts\":[{\"endpoint\":0,\"outcome\":\"cancelled\",\"duration_s\":0.004321,\"hedged\":false,\
              \"status\":null},\
              {\"endpoint\":7,\"outcome\":\"usable\",\"duration_s\":0.001000,\"hedged\":false,\
@@ -406,7 +404,7 @@ mod tests {
              {\"endpoint\":1,\"outcome\":\"destination_unavailable\",\"duration_s\":0.004321,\
              \"hedged\":true,\"status\":500,\"reason\":\"status 500\"}]"
         );
-        let many = self::trail(&vec![(refused(), false); MOST_IN_JSON + 5]);
+        let many = self::attempt_log(&vec![(refused(), false); MOST_IN_JSON + 5]);
         let shown = many.in_json().to_string();
         assert_eq!(shown.matches("\"outcome\"").count(), MOST_IN_JSON);
         assert!(shown.ends_with("}],\"attempts_left_out\":5"), "{shown}");
@@ -450,10 +448,10 @@ mod tests {
         ];
         for (failures, wanted) in table {
             let attempts: Vec<_> = failures.iter().cloned().map(|f| (f, false)).collect();
-            let trail = trail(&attempts);
-            let status = trail.exhausted_status(OnExhausted::Gateway);
+            let attempt_log = attempt_log(&attempts);
+            let status = attempt_log.exhausted_status(OnExhausted::Gateway);
             assert_eq!(status, wanted, "{failures:?}");
-            let status = trail.exhausted_status(OnExhausted::Status500);
+            let status = attempt_log.exhausted_status(OnExhausted::Status500);
             assert_eq!(status, if wanted == 508 { 508 } else { 500 });
         }
     }
