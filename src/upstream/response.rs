@@ -171,15 +171,16 @@ impl Response {
         Ok(())
     }
 
-    /// Reads what is left of a body of unknown length, if it comes until `end` and is no longer than
-    /// `most` bytes. Whether the whole body is here. If not, only a part of it can still be read.
+    /// Reads what is left of a body of unknown length or without one, if it comes until `end` and is
+    /// no longer than `most` bytes. Whether the whole body is here. If not, only a part of it can
+    /// still be read.
     #[must_use]
     pub fn complete(&mut self, most: u64, end: Instant, control: &AttemptControl) -> bool {
         let left = end.saturating_duration_since(Instant::now());
-        if matches!(self.body, Source::Endpoint(_)) && !matches!(self.length, BodyLength::Known(_))
-        {
-            // What breaks off is not whole.
-            let _ = self.begin(most, left, left, control);
+        let is_long = matches!(self.length, BodyLength::Known(1..));
+        if matches!(self.body, Source::Endpoint(_)) && !is_long {
+            // What breaks off is not whole. Where there is no body, its end is found by reading, too.
+            let _ = self.begin(most.max(1), left, left, control);
         }
         self.is_whole()
     }

@@ -411,6 +411,31 @@ fn the_best_answer_of_unknown_length_is_read_in_a_pause_and_frees_its_connection
 }
 
 #[test]
+fn a_best_answer_without_a_body_is_kept_even_where_none_is_read_ahead() {
+    for mode in MODES {
+        let refused = Refused::new();
+        let flaky = Backend::choosing({
+            let calls = std::sync::atomic::AtomicUsize::new(0);
+            move |request| match calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 if request.method == "HEAD" => {
+                    status(404).head_only().header("Content-Length", "9")
+                }
+                2 => status(404),
+                _ => status(503),
+            }
+        });
+        let proxy = best(rounds(mode(&[&flaky, &refused]), 2))
+            .flag("-commit-after", "0")
+            .start();
+        let mut client = proxy.client();
+        client.request("HEAD /", "");
+        assert_eq!(client.response_to("HEAD").status(), 404);
+        assert_eq!(client.get("/").status(), 404);
+        assert_eq!(flaky.calls(), 4);
+    }
+}
+
+#[test]
 fn the_rest_of_the_best_answer_may_come_within_the_pause() {
     let gate = Gate::closed();
     let flaky = Backend::replies([
