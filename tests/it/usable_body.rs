@@ -458,6 +458,22 @@ fn an_unusable_body_is_a_failure_and_no_hedge() {
 }
 
 #[test]
+fn an_error_as_200_to_what_must_not_be_repeated_is_not_followed_by_another_call() {
+    for mode in MODES {
+        let error = Backend::replies([status(200).body(ERROR)]);
+        let (other, backup) = (Backend::untouched(), Backend::untouched());
+        let proxy = in_mode(mode, &[&error, &other])
+            .flag("-backups", backup.url())
+            .flag("-idempotent-only", "true")
+            .flag("-rounds", "3")
+            .flag("-round-delay", "1ms")
+            .start();
+        assert_eq!(proxy.post("/", "once").status(), 500);
+        assert_eq!((other.connections(), backup.connections()), (0, 0));
+    }
+}
+
+#[test]
 fn a_quick_error_makes_no_endpoint_the_fastest() {
     let limited = Backend::always(status(200).body(ERROR));
     let well = Backend::always(status(200).body(RESULT).delayed(Duration::from_millis(10)));
