@@ -43,7 +43,7 @@ client() {
 
 @test "it gives up on a server that hangs" {
     serve -hang-rate 1
-    run client --max-time 0.5
+    run client --max-time 2
     [ "$status" -eq 28 ]
     has_served '1 requests: hung: 1, broken: 0'
 }
