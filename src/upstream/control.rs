@@ -6,11 +6,12 @@
 //! are registered, so a late cancel can never hit a connection that has gone back
 //! to the pool and serves another request by now.
 //!
-//! Cost: an uncontended mutex, locked three times a wait; no descriptor, no thread.
+//! Cost: an uncontended mutex, locked twice a wait; no descriptor, no thread.
 
 use std::fmt;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ impl Limit {
 pub struct AttemptControl {
     /// All attempts of the request.
     request: Arc<RequestCancellation>,
+    /// Set while `state` is locked.
+    cancelled: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -70,7 +73,6 @@ impl fmt::Debug for Waker {
 
 #[derive(Debug)]
 struct State {
-    cancelled: bool,
     limit: Limit,
     /// What a cancel shuts down: a connection in use, or all that are being dialled.
     sockets: Vec<Arc<TcpStream>>,
@@ -97,8 +99,8 @@ impl AttemptControl {
     pub fn new(request: &Arc<RequestCancellation>, limit: Limit) -> Arc<Self> {
         let control = Arc::new(Self {
             request: Arc::clone(request),
+            cancelled: AtomicBool::new(false),
             state: Mutex::new(State {
-                cancelled: false,
                 limit,
                 sockets: Vec::new(),
                 waker: None,
@@ -112,7 +114,7 @@ impl AttemptControl {
     /// Ends the attempt wherever it is; it returns [`Failure::Cancelled`] at once.
     pub fn cancel(&self) {
         let mut state = self.lock();
-        state.cancelled = true;
+        self.cancelled.store(true, Ordering::SeqCst);
         for socket in state.sockets.drain(..) {
             // Fails where the peer was faster: then there is nothing to end.
             let _ = socket.shutdown(Shutdown::Both);
@@ -159,7 +161,7 @@ impl AttemptControl {
 
     /// [`Failure::Cancelled`] once [`AttemptControl::cancel`] was called.
     pub fn check(&self) -> Result<(), Failure> {
-        if self.lock().cancelled {
+        if self.cancelled.load(Ordering::SeqCst) {
             Err(Failure::Cancelled)
         } else {
             Ok(())
@@ -183,9 +185,7 @@ impl AttemptControl {
     /// From now on a cancel shuts `socket` down.
     pub fn register(&self, socket: &Arc<TcpStream>) -> Result<(), Failure> {
         let mut state = self.lock();
-        if state.cancelled {
-            return Err(Failure::Cancelled);
-        }
+        self.check()?;
         state.sockets.push(Arc::clone(socket));
         Ok(())
     }
@@ -200,9 +200,7 @@ impl AttemptControl {
     /// From now on a cancel calls `wake`, which must not wait.
     pub fn register_waker(&self, wake: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
         let mut state = self.lock();
-        if state.cancelled {
-            return Err(Failure::Cancelled);
-        }
+        self.check()?;
         state.waker = Some(Waker(Box::new(wake)));
         Ok(())
     }
