@@ -96,7 +96,7 @@ impl Reload {
     }
 
     fn reload(&mut self) {
-        let listed = self.sources.read().map_err(|error| error.to_string());
+        let listed = self.sources.read();
         let outcome = listed.and_then(|listed| self.put_in_force(&listed));
         if let Err(reason) = outcome {
             warn!("endpoints not reloaded, the list in force stays: {reason}");

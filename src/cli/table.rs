@@ -1,6 +1,6 @@
 //! The table of a program's flags, and the usage that is made of it.
 
-use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -203,7 +203,7 @@ impl<T> Program<T> {
     /// Says on the standard error what is wrong with a command line, in one line, and in
     /// another one how to get the usage. The exit code tells it from a failure at run time.
     #[must_use]
-    pub fn refuse(&self, error: impl Error) -> ExitCode {
+    pub fn refuse(&self, error: impl Display) -> ExitCode {
         let name = self.name;
         let _ = writeln!(io::stderr(), "{error}\nrun '{name} {HELP}' for the usage");
         ExitCode::from(2)

@@ -7,8 +7,6 @@
 //! Always: a message names the file and the line, and nothing that stands there but what may be
 //! printed of a URL.
 
-use std::error::Error;
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -72,8 +70,8 @@ impl EndpointSources {
     /// Reads and checks everything that is listed.
     ///
     /// # Errors
-    /// The first thing that is wrong with a file.
-    pub fn read(&self) -> Result<Listed, SourceError> {
+    /// The first thing that is wrong with a file, in one line that names the flag and the file.
+    pub fn read(&self) -> Result<Listed, String> {
         let mut listed = Listed::default();
         listed.read(&self.endpoints, "-endpoints")?;
         let others = listed.endpoints.len();
@@ -95,7 +93,7 @@ impl Listed {
     }
 
     /// Appends what one source lists.
-    fn read(&mut self, source: &EndpointSource, flag: &'static str) -> Result<(), SourceError> {
+    fn read(&mut self, source: &EndpointSource, flag: &str) -> Result<(), String> {
         let path = match source {
             EndpointSource::List(urls) => {
                 let urls = urls.iter().cloned().map(EndpointConfig::from);
@@ -104,11 +102,8 @@ impl Listed {
             }
             EndpointSource::File(path) => path,
         };
-        let (endpoints, is_exposed) = read(path).map_err(|reason| SourceError {
-            flag,
-            path: path.clone(),
-            reason,
-        })?;
+        let named = |reason| format!("{flag}: {:?} {reason}", shown_path(path));
+        let (endpoints, is_exposed) = read(path).map_err(named)?;
         if is_exposed {
             self.exposed.push(shown_path(path));
         }
@@ -177,7 +172,7 @@ fn add(line: &[u8], endpoints: &mut Vec<EndpointConfig>) -> Result<(), String> {
             "a line that begins with a blank is a header line of the URL above it, and there \
              is none",
         )?;
-        return endpoint.lines.add(line).map_err(|error| error.to_string());
+        return endpoint.lines.add(line);
     }
     let text = str::from_utf8(text).map_err(|_| "the URL is not UTF-8")?;
     if text.contains(": ") && !is_url(text.as_bytes()) {
@@ -195,23 +190,6 @@ fn is_url(text: &[u8]) -> bool {
     let rest = colon.and_then(|colon| text.get(colon..));
     rest.is_some_and(|rest| rest.starts_with(b"://"))
 }
-
-/// A file that cannot be used; prints as one line that names the flag and the file.
-#[derive(Debug)]
-pub struct SourceError {
-    flag: &'static str,
-    path: PathBuf,
-    reason: String,
-}
-
-impl fmt::Display for SourceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { flag, path, reason } = self;
-        write!(f, "{flag}: {:?} {reason}", shown_path(path))
-    }
-}
-
-impl Error for SourceError {}
 
 #[cfg(test)]
 mod tests {

@@ -7,9 +7,9 @@ mod endpoint_source;
 mod flags;
 mod options;
 
-pub use endpoint_source::{EndpointSource, EndpointSources, Listed, SourceError};
+pub use endpoint_source::{EndpointSource, EndpointSources, Listed};
 pub use flags::PROXY;
-pub use options::{Config, ConfigError, Options};
+pub use options::{Config, Options};
 
 #[cfg(test)]
 mod tests;

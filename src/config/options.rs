@@ -2,13 +2,12 @@
 //!
 //! The only files that are read are those with endpoints, certificates and a key.
 
-use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint_source::{EndpointSource, EndpointSources, Listed, SourceError};
+use super::endpoint_source::{EndpointSource, EndpointSources, Listed};
 use crate::dispatch::policy::{CooldownConfig, HedgeAfter, Hedging, Mode, Policy};
 use crate::downstream::limits::Limits;
 use crate::downstream::listen::ListenAddress;
@@ -79,25 +78,31 @@ impl Options {
     /// Checks what the flags mean together, and reads the files that they name.
     ///
     /// # Errors
-    /// The first thing that is wrong.
-    pub fn finish(self) -> Result<Config, ConfigError> {
+    /// The first thing that is wrong, in one line that names the flag.
+    pub fn finish(self) -> Result<Config, String> {
         let mut config = self.config;
         if config.sources.endpoints == EndpointSource::default() {
-            return Err(if config.sources.backups == EndpointSource::default() {
-                ConfigError::NoEndpoints
+            let reason = if config.sources.backups == EndpointSource::default() {
+                "-endpoints is missing (write -endpoints http://one.example,http://two.example)"
             } else {
-                ConfigError::BackupsAlone
-            });
+                "-endpoints is missing (-backups are asked only when none of the endpoints has a \
+                 usable answer)"
+            };
+            return Err(reason.to_owned());
         }
         config.policy.mode = mode(self.fanout, self.hedging)?;
         let policy = &mut config.policy;
         policy.terminal.remove(&policy.not_terminal);
         if policy.terminal.is_empty() {
-            return Err(ConfigError::NothingTerminal);
+            let reason = "-not-terminal takes every status out of -terminal-responses (no answer \
+                          would be usable)";
+            return Err(reason.to_owned());
         }
         config.rules.only_identity = policy.unusable_body.is_some();
         if policy.unusable_body.is_some() && policy.commit_after == 0 {
-            return Err(ConfigError::NoBodyBeginning);
+            let reason = "-unusable-body and -commit-after 0 exclude each other (nothing of a body \
+                          would be looked at; write -commit-after 64KiB)";
+            return Err(reason.to_owned());
         }
         config.policy.cooldown = NonZeroU32::new(self.max_fails).map(|max_fails| CooldownConfig {
             max_fails,
@@ -108,33 +113,43 @@ impl Options {
             config.roots = pem::roots(&path).map_err(pem_file("-ca-file", path))?;
         }
         config.identity = identity(self.client_cert, self.client_key)?;
-        config.listed = config.sources.read().map_err(ConfigError::Source)?;
+        config.listed = config.sources.read()?;
         Ok(config)
     }
 }
 
-fn mode(fanout: bool, hedging: Hedging) -> Result<Mode, ConfigError> {
+fn mode(fanout: bool, hedging: Hedging) -> Result<Mode, String> {
     match (fanout, hedging.after) {
         (false, HedgeAfter::Never) => Ok(Mode::Serial),
         (true, HedgeAfter::Never) => Ok(Mode::Fanout),
-        (true, _) => Err(ConfigError::HedgedFanout),
+        (true, _) => Err(
+            "-hedge-after and -fanout exclude each other (fan-out asks all endpoints at once, so \
+             nothing is left to be hedged)"
+                .to_owned(),
+        ),
         (false, _) => Ok(Mode::Hedged(hedging)),
     }
 }
 
-/// Wraps the error of a file that a flag names.
-fn pem_file(flag: &'static str, path: PathBuf) -> impl FnOnce(String) -> ConfigError {
-    move |reason| ConfigError::PemFile { flag, path, reason }
+/// What is wrong with a file that a flag names.
+fn pem_file(flag: &'static str, path: PathBuf) -> impl FnOnce(String) -> String {
+    move |reason| format!("{flag}: {:?} {reason}", shown_path(&path))
 }
 
 fn identity(
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
-) -> Result<Option<Arc<pem::Identity>>, ConfigError> {
+) -> Result<Option<Arc<pem::Identity>>, String> {
     let (certificate, key) = match (certificate, key) {
         (None, None) => return Ok(None),
-        (Some(_), None) => return Err(ConfigError::NoClientKey),
-        (None, Some(_)) => return Err(ConfigError::NoClientCert),
+        (Some(_), None) => {
+            let reason = "-client-key is missing (-client-cert needs it; the file may be the same)";
+            return Err(reason.to_owned());
+        }
+        (None, Some(_)) => {
+            let reason = "-client-cert is missing (-client-key needs it; the file may be the same)";
+            return Err(reason.to_owned());
+        }
         (Some(certificate), Some(key)) => (certificate, key),
     };
     let chain = pem::chain(&certificate).map_err(pem_file("-client-cert", certificate))?;
@@ -143,72 +158,3 @@ fn identity(
         .map(Some)
         .map_err(pem_file("-client-key", key))
 }
-
-/// Flags that do not fit together, or that name a file that cannot be used; prints as one line
-/// that names the flag.
-#[derive(Debug)]
-pub enum ConfigError {
-    /// `-endpoints` was not given.
-    NoEndpoints,
-    /// `-backups` was given, `-endpoints` was not.
-    BackupsAlone,
-    /// A file with endpoints cannot be used.
-    Source(SourceError),
-    /// A file with certificates or a key cannot be used.
-    PemFile {
-        /// The flag that names it.
-        flag: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// `-client-cert` was given, `-client-key` was not.
-    NoClientKey,
-    /// `-client-key` was given, `-client-cert` was not.
-    NoClientCert,
-    /// `-hedge-after` and `-fanout` together.
-    HedgedFanout,
-    /// `-not-terminal` takes everything out of `-terminal-responses`.
-    NothingTerminal,
-    /// `-unusable-body` with `-commit-after 0`.
-    NoBodyBeginning,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoEndpoints => f.write_str(
-                "-endpoints is missing (write -endpoints http://one.example,http://two.example)",
-            ),
-            Self::BackupsAlone => f.write_str(
-                "-endpoints is missing (-backups are asked only when none of the endpoints has a \
-                 usable answer)",
-            ),
-            Self::PemFile { flag, path, reason } => {
-                write!(f, "{flag}: {:?} {reason}", shown_path(path))
-            }
-            Self::Source(error) => error.fmt(f),
-            Self::NoClientKey => f.write_str(
-                "-client-key is missing (-client-cert needs it; the file may be the same)",
-            ),
-            Self::NoClientCert => f.write_str(
-                "-client-cert is missing (-client-key needs it; the file may be the same)",
-            ),
-            Self::HedgedFanout => f.write_str(
-                "-hedge-after and -fanout exclude each other (fan-out asks all endpoints at \
-                 once, so nothing is left to be hedged)",
-            ),
-            Self::NothingTerminal => f.write_str(
-                "-not-terminal takes every status out of -terminal-responses (no answer would \
-                 be usable)",
-            ),
-            Self::NoBodyBeginning => f.write_str(
-                "-unusable-body and -commit-after 0 exclude each other (nothing of a body would \
-                 be looked at; write -commit-after 64KiB)",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}

@@ -15,7 +15,7 @@ mod attempts;
 
 fn config(words: &[&str]) -> Result<Config, String> {
     match parse(&PROXY, words.iter().map(Into::into)) {
-        Ok(Parsed::Run(given)) => given.options.finish().map_err(|error| error.to_string()),
+        Ok(Parsed::Run(given)) => given.options.finish(),
         Ok(Parsed::Text(_)) => panic!("help"),
         Err(error) => Err(error.to_string()),
     }

@@ -280,7 +280,7 @@ fn rounded(span: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::logging::NO_ATTEMPTS;
-    use crate::upstream::failure::{ConnectFault, DnsFault, ExchangeFault, Timeout, TlsFault};
+    use crate::upstream::failure::{ConnectFault, ExchangeFault, Timeout, TlsFault};
     use std::io;
 
     const MILLI: Duration = Duration::from_millis(1);
@@ -427,11 +427,7 @@ mod tests {
     #[test]
     fn a_status_says_loop_unreachable_or_too_slow() {
         let status = || Failure::Status(503);
-        let dns = || {
-            Failure::Dns(DnsFault::NoAddress {
-                host: "h".to_owned(),
-            })
-        };
+        let dns = || Failure::Dns("no address".to_owned());
         let tls = || Failure::Tls(TlsFault::Closed);
         let connect = || Failure::Timeout(Timeout::Connect(MILLI));
         let table: [(&[Failure], u16); 10] = [

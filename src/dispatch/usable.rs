@@ -80,12 +80,13 @@ impl fmt::Debug for UnusableBody {
 }
 
 impl FromStr for UnusableBody {
-    type Err = PatternError;
+    /// Why the text is no such pattern; ends a sentence that begins with it.
+    type Err = String;
 
-    fn from_str(pattern: &str) -> Result<Self, PatternError> {
+    fn from_str(pattern: &str) -> Result<Self, String> {
         let syntax = syntax::Config::new().unicode(false).utf8(false);
         let parsed = syntax::parse_with(pattern, &syntax);
-        let parsed = parsed.map_err(|error| PatternError::of_syntax(pattern, &error))?;
+        let parsed = parsed.map_err(|error| syntax_fault(pattern, &error))?;
         let config = thompson::Config::new()
             .utf8(false)
             .which_captures(thompson::WhichCaptures::None)
@@ -94,8 +95,8 @@ impl FromStr for UnusableBody {
             .configure(config)
             .build_from_hir(&parsed)
             .map_err(|error| match error.size_limit() {
-                Some(_) => PatternError::whole("it is too large"),
-                None => PatternError::whole(error),
+                Some(_) => fault("it is too large"),
+                None => fault(error),
             })?;
         let config = DFA::config()
             .cache_capacity(CACHE)
@@ -103,59 +104,37 @@ impl FromStr for UnusableBody {
         let dfa = DFA::builder().configure(config).build_from_nfa(compiled);
         Ok(Self {
             pattern: pattern.to_owned(),
-            dfa: dfa.map_err(PatternError::whole)?,
+            dfa: dfa.map_err(fault)?,
             caches: Mutex::default(),
         })
     }
 }
 
-/// Why a text is not a regular expression that can be used. Ends a sentence that begins with the
-/// text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PatternError {
-    reason: String,
-    /// Where it goes wrong: the number of the character, and what begins there.
-    place: Option<(usize, String)>,
+fn fault(reason: impl fmt::Display) -> String {
+    format!("is not a regular expression: {reason}")
 }
 
-impl PatternError {
-    fn whole(reason: impl fmt::Display) -> Self {
-        Self {
-            reason: reason.to_string(),
-            place: None,
+/// Says where the pattern goes wrong, too.
+fn syntax_fault(pattern: &str, error: &regex_syntax::Error) -> String {
+    let (reason, offset) = match error {
+        regex_syntax::Error::Parse(error) => (error.kind().to_string(), error.span().start.offset),
+        regex_syntax::Error::Translate(error) => {
+            (error.kind().to_string(), error.span().start.offset)
         }
-    }
-
-    fn of_syntax(pattern: &str, error: &regex_syntax::Error) -> Self {
-        let (reason, offset) = match error {
-            regex_syntax::Error::Parse(error) => {
-                (error.kind().to_string(), error.span().start.offset)
-            }
-            regex_syntax::Error::Translate(error) => {
-                (error.kind().to_string(), error.span().start.offset)
-            }
-            other => return Self::whole(other),
-        };
-        let place = pattern.split_at_checked(offset);
-        Self {
-            reason,
-            place: place.map(|(before, rest)| (before.chars().count() + 1, rest.to_owned())),
+        other => return fault(other),
+    };
+    match pattern.split_at_checked(offset) {
+        None => fault(reason),
+        Some((_, "")) => fault(format_args!("{reason} at its end")),
+        Some((before, rest)) => {
+            let number = before.chars().count() + 1;
+            fault(format_args!(
+                "{reason} at character {number}: {:?}",
+                masked(rest)
+            ))
         }
     }
 }
-
-impl fmt::Display for PatternError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "is not a regular expression: {}", self.reason)?;
-        match &self.place {
-            None => Ok(()),
-            Some((_, rest)) if rest.is_empty() => f.write_str(" at its end"),
-            Some((number, rest)) => write!(f, " at character {number}: {:?}", masked(rest)),
-        }
-    }
-}
-
-impl std::error::Error for PatternError {}
 
 #[cfg(test)]
 mod tests {
@@ -250,7 +229,7 @@ mod tests {
         ] {
             let error = pattern.parse::<UnusableBody>().unwrap_err();
             let wanted = format!("is not a regular expression: {wanted}");
-            assert_eq!(error.to_string(), wanted);
+            assert_eq!(error, wanted);
         }
     }
 

@@ -18,8 +18,8 @@ use crate::util::io_error::describe;
 /// What became of an attempt that gave no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The endpoint's host name has no address, or the look-up failed.
-    Dns(DnsFault),
+    /// The endpoint's host name has no address, or the look-up failed: why.
+    Dns(String),
     /// No connection: refused, unreachable.
     Connect(ConnectFault),
     /// The TLS handshake failed, or a record did not verify.
@@ -36,23 +36,6 @@ pub enum Failure {
     Cancelled,
     /// This process could not make the attempt.
     Internal(String),
-}
-
-/// Why a name look-up gave no address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DnsFault {
-    /// The resolver reported an error.
-    Lookup {
-        /// The name.
-        host: String,
-        /// The resolver's words.
-        reason: String,
-    },
-    /// The name exists, but has no address.
-    NoAddress {
-        /// The name.
-        host: String,
-    },
 }
 
 /// Why no connection was made.
@@ -234,7 +217,7 @@ impl ExchangeFault {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dns(fault) => fault.fmt(f),
+            Self::Dns(reason) | Self::Internal(reason) => f.write_str(reason),
             Self::Connect(fault) => fault.fmt(f),
             Self::Tls(fault) => fault.fmt(f),
             Self::Broken(fault) => fault.fmt(f),
@@ -242,16 +225,6 @@ impl fmt::Display for Failure {
             Self::Status(status) => write!(f, "status {status}"),
             Self::UnusableBody => f.write_str("unusable body"),
             Self::Cancelled => f.write_str("cancelled"),
-            Self::Internal(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl fmt::Display for DnsFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lookup { host, reason } => write!(f, "cannot look up \"{host}\": {reason}"),
-            Self::NoAddress { host } => write!(f, "\"{host}\" has no address"),
         }
     }
 }
@@ -358,7 +331,7 @@ mod tests {
         let certificate = Failure::Tls(TlsFault::Certificate("has expired".to_owned()));
         let name = String::new;
         let internal = Failure::Internal("no thread".to_owned());
-        let dns = Failure::Dns(DnsFault::NoAddress { host: name() });
+        let dns = Failure::Dns(name());
         let no_address = Failure::Connect(ConnectFault::NoAddress);
         let alert = Failure::Tls(TlsFault::Alert(name()));
         let table = [

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use super::control::AttemptControl;
-use super::failure::{DnsFault, Failure, Timeout};
+use super::failure::{Failure, Timeout};
 use crate::util::io_error::describe;
 use crate::util::lock::lock;
 
@@ -243,16 +243,11 @@ fn look_up(host: &str, port: u16) -> Lookup {
             // "failed to lookup address information: Name or service not known"
             let text = describe(&error);
             let reason = text.rsplit(": ").next().unwrap_or_default().to_lowercase();
-            Failure::Dns(DnsFault::Lookup {
-                host: host.to_owned(),
-                reason,
-            })
+            Failure::Dns(format!("cannot look up \"{host}\": {reason}"))
         })?
         .collect();
     if addresses.is_empty() {
-        return Err(Failure::Dns(DnsFault::NoAddress {
-            host: host.to_owned(),
-        }));
+        return Err(Failure::Dns(format!("\"{host}\" has no address")));
     }
     Ok(alternate_families(addresses).into())
 }
