@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percentile_is_of_heads_and_of_what_waited_for_one_in_vain() {
+    fn a_percentile_is_of_heads_and_of_what_waited_for_one_and_got_none() {
         let milli = Duration::from_millis(1);
         let head = Failure::Timeout(Timeout::Head(milli));
         let connect = Failure::Timeout(Timeout::Connect(milli));

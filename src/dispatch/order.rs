@@ -148,7 +148,7 @@ impl Ranking {
         });
     }
 
-    /// An attempt failed: what was known is worth nothing.
+    /// An attempt failed: what was known does not count any more.
     pub fn failed(&self, endpoint: usize, now: Instant) {
         self.update(endpoint, now, |_| None);
     }

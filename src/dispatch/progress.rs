@@ -257,7 +257,7 @@ impl Progress {
         if attempt.id.started >= run.deadline {
             let timeout = Failure::Timeout(Timeout::Request(run.policy().request_timeout));
             log_failure(&run.request, &attempt.endpoint, &timeout, Duration::ZERO);
-            // It tells that the time is over. The endpoint was not asked, so it has not failed.
+            // It says that the time is over. The endpoint was not asked, so it has not failed.
             self.attempt_log.add(Lost::unanswered(attempt.id, timeout));
             self.queue.close();
             return false;

@@ -78,7 +78,7 @@ impl RequestRun {
             return None;
         }
         // The first attempt finds out when it waits, at the cost of a call. A request with a
-        // body is more likely to be one that must not be made in vain.
+        // body is more likely to have an effect at the endpoint.
         let matters = if queue.has_begun() {
             !self.all_at_once
         } else {

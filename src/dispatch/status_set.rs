@@ -1,4 +1,4 @@
-//! A set of statuses, as `-terminal-responses` writes it (classes and ranges) or as
+//! Which statuses are usable: a set, as `-terminal-responses` writes it (classes and ranges) or as
 //! `-not-terminal` does (statuses and ranges).
 
 use std::fmt;

@@ -1,4 +1,5 @@
-//! What a client may take: sizes, numbers, times. Pure rules; time comes in as a parameter.
+//! What a client may take: sizes, numbers, times (idle, head, body, answer). Pure rules; time comes
+//! in as a parameter. The waits themselves are in `session` and `connection`.
 
 use std::time::{Duration, Instant};
 

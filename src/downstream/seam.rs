@@ -1,4 +1,4 @@
-//! The seam between `tiny_http` and the kernel: hidden control flow, said loudly.
+//! The seam between `tiny_http` and the kernel: where `std`'s calls are intercepted.
 //!
 //! `std` calls libc's `accept4` in `TcpListener::accept` and libc's `recv` in
 //! `TcpStream::read`, by name. The programs of this package define these two symbols

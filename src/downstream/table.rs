@@ -52,7 +52,7 @@ struct State {
     counted: usize,
     /// Handed to `tiny_http`, whose thread has not come for it yet.
     handed_out: Option<Cookie>,
-    /// Since when a newcomer has waited in vain.
+    /// Since when a newcomer has waited for room.
     full_since: Option<Instant>,
     /// Threads that wait for a change. Without one, a change costs no system call.
     waiting: usize,
@@ -184,8 +184,8 @@ impl Table {
 
     /// Waits until the connection that was handed out last has its thread.
     ///
-    /// That keeps `tiny_http`'s pool honest: it counts a thread as waiting that has been
-    /// promised to a connection, and would leave the next connection without one.
+    /// `tiny_http` counts a thread as idle that has been given a connection and has not begun.
+    /// Without this wait it would start none for the next connection.
     pub(super) fn wait_for_pickup(&self) {
         let mut state = lock(&self.state);
         while state.handed_out.is_some() {
@@ -273,12 +273,12 @@ impl Table {
         let mut waiting = lock(&self.waiting_for_work);
         *waiting += 1;
         self.work_is_wanted.store(true, Ordering::SeqCst);
-        let (mut waiting, in_vain) =
+        let (mut waiting, timed_out) =
             wait_timeout_while(&self.work_ended, waiting, WORK_WAIT, |_| !self.take_work());
         *waiting -= 1;
         self.work_is_wanted.store(*waiting > 0, Ordering::SeqCst);
         drop(waiting);
-        (!in_vain).then(|| Work(Arc::clone(self)))
+        (!timed_out).then(|| Work(Arc::clone(self)))
     }
 
     fn take_work(&self) -> bool {

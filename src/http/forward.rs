@@ -1,4 +1,5 @@
-//! What the proxy changes in a message's head: pure functions, both directions.
+//! The header rules: what the proxy removes from, adds to and changes in a message's head. Pure
+//! functions, both directions.
 //!
 //! Everything that is not named here passes as it came: names in their case, order,
 //! duplicates, values byte for byte.

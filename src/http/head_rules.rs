@@ -1,5 +1,6 @@
-//! What the header lines of a request say about the message: host, framing, persistence,
-//! expectation. A head that can be read in two ways is rejected (RFC 9112 11.2).
+//! What the header lines of a request say about the message (host, framing, persistence,
+//! expectation), and which ones have it rejected: a head that can be read in two ways (RFC 9112
+//! 11.2).
 
 use super::header::{Fault, Span, digits, elements_of, is};
 use super::request::{Framing, Persistence, Rejection, RequestLimits, Version};

@@ -4,7 +4,7 @@
 //! 7.1.1 wants unknown extensions ignored; it takes sizes such as `+3`, and a body whose
 //! very last line is missing. So the coded bytes pass through here first: sizes, data and
 //! the end come out as they were, extensions and trailers are cut out, and from the first
-//! byte that has no business there nothing comes out any more.
+//! malformed byte on nothing comes out.
 //!
 //! It works in place and on pieces of any length: what comes out is never longer than
 //! what went in, and nothing is kept but a few numbers.

@@ -47,7 +47,7 @@ pub struct Connection {
     control: Option<Arc<AttemptControl>>,
     /// It is authenticated as one client, by NTLM or Negotiate, or may be soon.
     is_private: bool,
-    /// From then on it is used for no new exchange; none: it is used for ever.
+    /// From then on it is used for no new exchange; none: without a limit.
     renew_at: Option<Instant>,
     /// The address that it was dialled to, and what the resolver knew at its last exchange.
     address: SocketAddr,

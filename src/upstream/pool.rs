@@ -1,4 +1,4 @@
-//! Idle connections to endpoints: the most recently used one is taken first.
+//! Idle connections to endpoints: kept for [`MAX_IDLE`], the most recently used one is taken first.
 //!
 //! Each endpoint has an [`UpstreamPool`]; ureq's own pool stays empty. ureq's pool is one
 //! mutex under which each check-out and each return visits all idle connections and the

@@ -170,7 +170,7 @@ fn without_the_flag_no_endpoint_is_passed_over() {
 }
 
 #[test]
-fn an_endpoint_where_connecting_takes_for_ever_costs_so_many_timeouts_and_no_more() {
+fn an_endpoint_where_connecting_never_ends_costs_so_many_timeouts_and_no_more() {
     let dead = Unroutable::new();
     let well = Backend::always(status(200).body("well"));
     let proxy = Proxy::serial(&[&dead, &well])
@@ -224,7 +224,7 @@ fn after_the_cooldown_exactly_one_request_tries_and_the_others_pass_it_over() {
         }
     }
     assert!(begun.elapsed() >= Duration::from_millis(200));
-    // It is held at the endpoint: nobody else goes there, however long that takes.
+    // It is held at the endpoint: no other request goes there, however long that takes.
     for _ in 0..20 {
         assert_eq!(client.get("/others").body(), "well");
     }

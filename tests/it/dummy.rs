@@ -198,7 +198,7 @@ fn several_clients_are_served_at_once() {
             .map(|client| client.join().unwrap())
             .sum()
     });
-    // Some ten seconds, which nobody waits for.
+    // Some ten seconds, which are not waited for.
     let took = begun.elapsed().as_secs_f64() * 1e3;
     assert!(
         took < one_after_the_other,

@@ -154,7 +154,7 @@ fn an_endless_answer_to_a_body_that_is_not_read_is_relayed_and_not_kept() {
         .start();
     let mut client = proxy.client();
     client.send_body("POST", "/", &Pattern::bytes(UPLOAD));
-    // Before anybody reads it: the request's own file is all there is.
+    // Before it is read: the request's own file is all there is.
     eventually(
         "files",
         || deleted_files(proxy.pid()),

@@ -135,7 +135,7 @@ fn garbage() {
 }
 
 #[test]
-fn a_protocol_that_nobody_asked_for() {
+fn a_switch_of_protocols_that_was_not_asked_for() {
     fails_with(
         raw("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
             .then([Act::Hang]),

@@ -1,7 +1,7 @@
 //! What is no proper request is refused, and what follows it is never taken for one.
 //!
 //! Tables of heads; [`Refusing`] checks for each of them the answer, the log line, and that
-//! no endpoint hears of it.
+//! no endpoint is called.
 
 use crate::common::{
     backend::{Backend, status},
@@ -769,7 +769,7 @@ fn refusals_are_quick_and_leave_the_workers_free() {
     let mut front = Refusing::with(|builder| builder.flag("-workers", "1"));
     let mut held = Vec::new();
     for _ in 0..50 {
-        // The client keeps its side open and would go on for ever.
+        // The client keeps its side open and would go on without end.
         let mut client = front.proxy.client();
         client.request("POST /bad", "Content-Length: x\r\n");
         let begun = Instant::now();

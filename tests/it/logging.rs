@@ -395,7 +395,7 @@ fn a_reader_that_has_had_enough_does_not_kill_the_proxy() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_does_not_block_a_request() {
+fn a_pipe_that_is_not_read_does_not_block_a_request() {
     let backend = Backend::always(status(200));
     let (mut process, address, out) = start_unread(&backend);
     // Ten times what a pipe holds.
@@ -406,7 +406,7 @@ fn a_pipe_that_nobody_reads_does_not_block_a_request() {
     }
     assert_eq!(process.exited(), None);
 
-    // When somebody reads again, the log goes on, in whole lines.
+    // When the pipe is read again, the log goes on, in whole lines.
     let lines = Lines::collect(out);
     eventually(
         "new lines",

@@ -154,7 +154,7 @@ fn on_loopback_only_names_of_this_machine_are_answered() {
     ] {
         assert_eq!(with_host(monitor, host).status(), 421, "{host}");
     }
-    // Whoever listens on every interface has names that are not known here.
+    // A listener on every interface has names that are not known here.
     let public = Proxy::serial(&[&backend])
         .flag("-monitor", "0.0.0.0:0")
         .start();

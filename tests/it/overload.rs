@@ -187,7 +187,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Fills the table with clients of a kind, beside one honest upload and one honest download
+/// Fills the table with clients of a kind, beside one normal upload and one normal download
 /// that go on all the time, and lets newcomers in.
 fn crawlers_make_room(crawl: impl Fn(&mut Client)) {
     let gate = Gate::closed();
@@ -202,7 +202,7 @@ fn crawlers_make_room(crawl: impl Fn(&mut Client)) {
     download.request("GET /endless", "");
     download.until("\r\n\r\n");
     thread::scope(|scope| {
-        let honest = scope.spawn(|| {
+        let normal = scope.spawn(|| {
             let mut sent = 0;
             while !over.load(Ordering::Relaxed) {
                 upload.send([b'x'; 2000]);
@@ -229,7 +229,7 @@ fn crawlers_make_room(crawl: impl Fn(&mut Client)) {
             assert_eq!(newcomer.response().body(), "held");
         }
         over.store(true, Ordering::Relaxed);
-        honest.join().unwrap();
+        normal.join().unwrap();
         let ended = crawlers
             .iter_mut()
             .filter_map(|crawler| is_ended(crawler).then_some(()));
@@ -348,7 +348,7 @@ fn attack(address: SocketAddr, kind: usize, over: &AtomicBool) {
         let _ = stream.set_read_timeout(Some(Duration::from_millis(100)));
         while !over.load(Ordering::Relaxed) {
             let ended = if kind == 4 {
-                // Reading would be an honest client's way. An error that is pending is the end.
+                // Reading would be a normal client's way. An error that is pending is the end.
                 thread::sleep(Duration::from_millis(50));
                 !matches!(stream.take_error(), Ok(None))
             } else {
@@ -366,8 +366,8 @@ fn attack(address: SocketAddr, kind: usize, over: &AtomicBool) {
 }
 
 /// While more clients of these kinds than may be connected hold the table and come again at
-/// once, honest newcomers are served, mostly within a second.
-fn honest_newcomers_are_served_under_attack(kinds: &[usize]) {
+/// once, normal clients are served, mostly within a second.
+fn normal_clients_are_served_under_attack(kinds: &[usize]) {
     const ATTACKERS: usize = 60;
     const PROBES: usize = 10;
     let backend = endpoint(&Gate::closed());
@@ -409,28 +409,28 @@ fn honest_newcomers_are_served_under_attack(kinds: &[usize]) {
 }
 
 #[test]
-fn honest_newcomers_are_served_while_idle_clients_hold_the_table() {
-    honest_newcomers_are_served_under_attack(&[0]);
+fn normal_clients_are_served_while_idle_clients_hold_the_table() {
+    normal_clients_are_served_under_attack(&[0]);
 }
 
 #[test]
-fn honest_newcomers_are_served_while_slow_heads_hold_the_table() {
-    honest_newcomers_are_served_under_attack(&[1]);
+fn normal_clients_are_served_while_slow_heads_hold_the_table() {
+    normal_clients_are_served_under_attack(&[1]);
 }
 
 #[test]
-fn honest_newcomers_are_served_while_slow_bodies_hold_the_table() {
-    honest_newcomers_are_served_under_attack(&[2, 3]);
+fn normal_clients_are_served_while_slow_bodies_hold_the_table() {
+    normal_clients_are_served_under_attack(&[2, 3]);
 }
 
 #[test]
-fn honest_newcomers_are_served_while_slow_readers_hold_the_table() {
-    honest_newcomers_are_served_under_attack(&[4]);
+fn normal_clients_are_served_while_slow_readers_hold_the_table() {
+    normal_clients_are_served_under_attack(&[4]);
 }
 
 #[test]
-fn honest_newcomers_are_served_while_all_kinds_hold_the_table() {
-    honest_newcomers_are_served_under_attack(&[0, 1, 2, 3, 4]);
+fn normal_clients_are_served_while_all_kinds_hold_the_table() {
+    normal_clients_are_served_under_attack(&[0, 1, 2, 3, 4]);
 }
 
 #[test]

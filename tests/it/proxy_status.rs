@@ -1,5 +1,5 @@
-//! `Proxy-Status` (RFC 9209): why an answer of the proxy's own is what it is, and with
-//! `-proxy-status` who gave every other one.
+//! `Proxy-Status` (RFC 9209): the reason for an answer of the proxy's own and, with
+//! `-proxy-status`, the endpoint that gave any other one.
 
 use crate::common::{
     backend::{Backend, Endpoint, Refused, Unroutable, hangup, never, status},

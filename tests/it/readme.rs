@@ -246,7 +246,7 @@ fn check_output(script: &str, output: &Output) {
         "scripts/demo" => {
             let readme = readme();
             let sample = blocks(&readme, "text").next().unwrap();
-            // Ports, times and who failed differ each time, the sentences don't.
+            // Ports, times and the endpoint that failed differ each time, the sentences don't.
             for line in sample.lines().filter(|line| line.ends_with(['.', ':'])) {
                 assert!(stdout.contains(line), "{line}\n{}", report(script, output));
             }

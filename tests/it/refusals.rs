@@ -1,4 +1,4 @@
-//! Refusals: our own answer for every status, at once, heard by the client, and logged.
+//! Refusals: our own answer for every status, at once, received by the client, and logged.
 
 use crate::common::{
     Gate,

@@ -82,7 +82,7 @@ fn every_method_passes_with_and_without_a_body() {
     }
 }
 
-/// Sends the beginning of a request and breaks off; no endpoint may hear of it.
+/// Sends the beginning of a request and breaks off; no endpoint may be called.
 fn breaks_off(beginning: &str, sent: u64, reset: bool) {
     let backend = Backend::replies([status(200)]);
     let proxy = Proxy::serial(&[&backend]).start();
@@ -168,7 +168,7 @@ fn a_client_that_goes_on_sending_after_a_refusal_is_cut_off() {
         let mut client = proxy.client();
         client.request("POST /x", headers);
         let piece = chunk_of(&Pattern::bytes(1_000_000));
-        // It may be given some time to notice, but not for ever.
+        // It may be given some time to notice, but not without end.
         let begun = Instant::now();
         let error = loop {
             match client.try_send(&piece) {
@@ -195,7 +195,7 @@ fn an_expected_body_above_the_limit_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn an_absurd_length_harms_nobody() {
+fn an_absurd_length_costs_no_memory_and_no_other_request() {
     let backend = Backend::always(status(200).body("ok"));
     let proxy = Proxy::serial(&[&backend]).start();
     let absurd = [

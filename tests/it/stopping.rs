@@ -25,7 +25,7 @@ fn wait_until_refusing(proxy: &Proxy) {
 }
 
 #[test]
-fn an_idle_proxy_is_gone_at_once_whoever_is_connected() {
+fn an_idle_proxy_stops_at_once_with_clients_connected() {
     let backend = Backend::always(status(200));
     for signal in [Signal::TERM, Signal::INT] {
         let mut proxy = Proxy::serial(&[&backend]).start();

@@ -1,4 +1,4 @@
-//! https endpoints: who is trusted, who is not, and what the log says of it.
+//! https endpoints: which certificates are trusted, and what the log says of others.
 
 use crate::common::{
     Pattern,
@@ -78,7 +78,7 @@ fn a_certificate_that_is_not_good_is_a_failed_attempt_with_a_reason() {
 }
 
 #[test]
-fn nobody_is_trusted_without_being_told_to() {
+fn an_authority_that_is_not_configured_is_not_trusted() {
     let authority = Authority::new("known");
     let backend = Backend::tls(&authority.issue(&["127.0.0.1"]), []);
     let proxy = Proxy::serial(&[&backend]).start();
@@ -273,7 +273,7 @@ fn an_endpoint_that_asks_for_a_certificate_is_shown_it() {
         assert_eq!(proxy.post("/", "body").status(), 200, "{version}");
         assert_eq!(backend.connections(), 1);
     }
-    // Who does not ask is not troubled with it.
+    // An endpoint that asks for no certificate is shown none.
     let backend = Backend::tls(&servers.issue(&["127.0.0.1"]), [status(200).body("anyone")]);
     let proxy = showing(trusting(&servers, &[&backend]), &directory, &client).start();
     assert_eq!(proxy.get("/").body(), "anyone");

@@ -31,8 +31,8 @@ impl Answer {
         (self.code / 100, is_last, self.asks_for_time)
     }
 
-    fn step(self, who: usize) -> Step {
-        let step = status(self.code).header("X-Who", &who.to_string());
+    fn step(self, endpoint: usize) -> Step {
+        let step = status(self.code).header("X-Who", &endpoint.to_string());
         let step = if self.asks_for_time {
             step.header("Retry-After", "3000")
         } else {
@@ -142,9 +142,9 @@ const ENDPOINTS: usize = 3;
 
 /// Endpoints that answer what their part of the path says.
 fn scripted() -> [Backend; ENDPOINTS] {
-    [0, 1, 2].map(|who| {
+    [0, 1, 2].map(|endpoint| {
         Backend::choosing(move |request: &Received| {
-            let part = request.target.split('/').nth(who + 1).unwrap();
+            let part = request.target.split('/').nth(endpoint + 1).unwrap();
             let fields: Vec<u16> = part
                 .split('-')
                 .map(|field| field.parse().unwrap())
@@ -154,7 +154,7 @@ fn scripted() -> [Backend; ENDPOINTS] {
                 has_error: fields[1] == 1,
                 asks_for_time: fields[2] == 1,
             };
-            answer.step(who)
+            answer.step(endpoint)
         })
     })
 }
@@ -204,8 +204,8 @@ fn random_requests(builder: Builder, mut check: impl FnMut(&[Answer], u16, usize
     for _ in 0..CASES {
         let answers = [(); ENDPOINTS].map(|()| random.answer());
         let answer = client.get(&target(&answers));
-        let who = answer.header("x-who").unwrap().parse().unwrap();
-        check(&answers, answer.status(), who);
+        let endpoint = answer.header("x-who").unwrap().parse().unwrap();
+        check(&answers, answer.status(), endpoint);
     }
 }
 
@@ -219,11 +219,11 @@ fn hundreds_of_random_requests_come_to_what_the_model_says() {
         let mut passed_over = [false; ENDPOINTS];
         let mut usable = 0;
         let builder = mode(&[&a, &b, &c]).flag("-max-retry-after", "1h");
-        random_requests(builder, |answers, code, who| {
+        random_requests(builder, |answers, code, endpoint| {
             let before = passed_over;
             let (wanted, is_usable) = model(answers, &mut passed_over);
-            assert_eq!(who, wanted, "{answers:?}, passed over {before:?}");
-            assert_eq!(code, answers[who].code);
+            assert_eq!(endpoint, wanted, "{answers:?}, passed over {before:?}");
+            assert_eq!(code, answers[endpoint].code);
             usable += usize::from(is_usable);
         });
         assert!((CASES / 10..CASES * 9 / 10).contains(&usable), "{usable}");
@@ -237,11 +237,11 @@ fn hundreds_of_random_requests_in_a_fan_out_come_to_a_usable_answer_or_to_the_be
     // Whether a loser is counted is a matter of chance: nothing is passed over here.
     random_requests(
         fanout.flag("-max-retry-after", "0"),
-        |answers, code, who| {
-            let won = answers[who];
+        |answers, code, endpoint| {
+            let won = answers[endpoint];
             assert_eq!(code, won.code);
             if answers.iter().any(|answer| answer.is_usable()) {
-                assert!(won.is_usable(), "{answers:?}: {who}");
+                assert!(won.is_usable(), "{answers:?}: {endpoint}");
             } else {
                 let rank = |answer: &Answer| {
                     Answer {
@@ -251,7 +251,7 @@ fn hundreds_of_random_requests_in_a_fan_out_come_to_a_usable_answer_or_to_the_be
                     .rank()
                 };
                 let best = answers.iter().map(rank).min().unwrap();
-                assert_eq!(rank(&won), best, "{answers:?}: {who}");
+                assert_eq!(rank(&won), best, "{answers:?}: {endpoint}");
             }
         },
     );
