@@ -83,7 +83,9 @@ complete -F {function} {name}
     }
 
     fn zsh(&self) -> String {
-        let (name, function) = (self.name, self.function());
+        // Installed as a file, it is loaded as the function with that file's name: `_` and the
+        // program's. Dashes may stand in it.
+        let (name, function) = (self.name, format!("_{}", self.name));
         let specs: Vec<String> = self.flags().map(zsh_spec).collect();
         let specs = specs.join(" \\\n        ");
         format!(
@@ -203,7 +205,7 @@ mod tests {
     #[test]
     fn zsh_has_one_argument_for_each_flag() {
         let script = PROGRAM.completion("zsh");
-        assert!(script.starts_with("#compdef a-program\n"));
+        assert!(script.starts_with("#compdef a-program\n_a-program() {\n"));
         for spec in [
             r"'-on=-[it'\''s on \[or off\]]::true or false:(true false)'",
             "'-order=[which way]:ORDER:(up down)'",

@@ -106,8 +106,8 @@ const ZSH: &str = r#"
 zmodload zsh/zpty || exit 1
 zpty shell zsh -f -i
 send() { zpty -w shell "$1"; }
-send 'PROMPT="" PS2="" RPROMPT="" ; stty -echo; autoload -U compinit; compinit -u -D'
-send "source $2"
+send 'PROMPT="" PS2="" RPROMPT="" ; stty -echo'
+send "$2; autoload -U compinit; compinit -u -D; $3"
 send 'compadd() {
     if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then builtin compadd "$@"; return; fi
     local -a hits; builtin compadd -O hits "$@"
@@ -120,28 +120,53 @@ zpty -r -m shell line '*END OF OFFERS*' || exit 1
 print -r -- $line
 "#;
 
+/// What zsh offers for a line, after a command in front of compinit and one behind it; `None` where
+/// there is no zsh.
+fn zsh(line: &str, before: &str, after: &str) -> Option<Vec<String>> {
+    let home = tempfile::tempdir().unwrap();
+    let mut zsh = Command::new("zsh");
+    zsh.args(["-f", "-c", ZSH, "zsh", line, before, after]);
+    zsh.env("HOME", home.path()).env("TERM", "dumb");
+    let output = run(&mut zsh)?;
+    let lines = output.lines().map(|line| line.trim_end_matches('\r'));
+    let mut words: Vec<_> = lines
+        .filter_map(|line| Some(line.split_once("OFFERED ")?.1))
+        .map(|word| word.trim_end_matches('=').to_owned())
+        .collect();
+    words.sort_unstable();
+    words.dedup();
+    Some(words)
+}
+
 #[test]
 fn zsh_completes() {
     for (program, typed, offered) in CASES {
-        let home = tempfile::tempdir().unwrap();
-        let script = home.path().join("script");
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("script");
         let completion = printed(program, &["-completion", "zsh"]);
         std::fs::write(&script, completion).unwrap();
         let line = format!("{} {typed}", name(program));
-        let mut zsh = Command::new("zsh");
-        zsh.args(["-f", "-c", ZSH, "zsh", &line, script.to_str().unwrap()]);
-        zsh.env("HOME", home.path()).env("TERM", "dumb");
-        let Some(output) = run(&mut zsh) else {
+        let source = format!("source {}", script.display());
+        let Some(words) = zsh(&line, "true", &source) else {
             return;
         };
-        let lines = output.lines().map(|line| line.trim_end_matches('\r'));
-        let mut words: Vec<_> = lines
-            .filter_map(|line| Some(line.split_once("OFFERED ")?.1))
-            .map(|word| word.trim_end_matches('='))
-            .collect();
-        words.sort_unstable();
-        words.dedup();
-        assert_eq!(words, offered, "{typed}\n{output}");
+        assert_eq!(words, offered, "{typed}");
+    }
+}
+
+#[test]
+fn zsh_completes_the_first_time_where_the_script_is_installed() {
+    for program in [PROXY, DUMMY] {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join(format!("_{}", name(program)));
+        let completion = printed(program, &["-completion", "zsh"]);
+        std::fs::write(&script, completion).unwrap();
+        let line = format!("{} -completion ", name(program));
+        let path = format!("fpath=({} $fpath)", directory.path().display());
+        let Some(words) = zsh(&line, &path, "true") else {
+            return;
+        };
+        assert_eq!(words, ["bash", "fish", "zsh"], "{}", name(program));
     }
 }
 
