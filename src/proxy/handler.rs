@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::relay::{self, Relayed};
+use super::relay::{Broken, relay};
 use super::{local, proxy_status};
 use crate::dispatch::attempt_log::AttemptLog;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
@@ -194,18 +194,19 @@ impl Exchange {
             &self.proxy.rules,
             self.location_rewrite(&endpoint.url),
         );
-        let relayed = relay::relay(&mut responder, answer, head, framing);
+        let relayed = relay(&mut responder, answer, head, framing);
         if !usable {
             self.proxy.metrics.exhausted.add();
         }
         let (bytes, is_cut_off) = (responder.sent(), responder.is_cut_off());
-        match relayed {
-            Relayed::Whole => responder.finish(persistence),
+        match &relayed {
+            Ok(()) => responder.finish(persistence),
             // The end of the connection would pass for the end of the body.
-            Relayed::Truncated(_) if framing == BodyFraming::Close => responder.reset(),
-            Relayed::Truncated(_) | Relayed::ClientGone(_) => responder.abort(),
+            Err(Broken::Endpoint(_)) if framing == BodyFraming::Close => responder.reset(),
+            Err(_) => responder.abort(),
         }
-        let broken = self.break_off(relayed, is_cut_off);
+        let broken = relayed.err();
+        let broken = broken.map(|broken| self.break_off(broken, is_cut_off));
         let reason = match &broken {
             Some(broken) => Some(broken as &dyn Display),
             None => (!usable).then_some(&NO_USABLE_ANSWER as &dyn Display),
@@ -235,13 +236,12 @@ impl Exchange {
         }
     }
 
-    fn break_off(&self, relayed: Relayed, is_cut_off: bool) -> Option<BreakOff> {
-        let broken = match relayed {
-            Relayed::Whole => return None,
+    fn break_off(&self, broken: Broken, is_cut_off: bool) -> BreakOff {
+        let reason = match broken {
             _ if is_cut_off => BreakOff::CutOff,
-            Relayed::Truncated(Failure::Cancelled) => BreakOff::ClientGone(self.hint()),
-            Relayed::Truncated(failure) => return Some(BreakOff::Endpoint(failure)),
-            Relayed::ClientGone(error) => match error.kind() {
+            Broken::Endpoint(Failure::Cancelled) => BreakOff::ClientGone(self.hint()),
+            Broken::Endpoint(failure) => return BreakOff::Endpoint(failure),
+            Broken::Client(error) => match error.kind() {
                 ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
                     BreakOff::ClientGone(self.hint())
                 }
@@ -249,7 +249,7 @@ impl Exchange {
             },
         };
         self.proxy.metrics.clients_gone.add();
-        Some(broken)
+        reason
     }
 
     /// Counts the request, which has ended. Returns what it has come to: no endpoint has answered

@@ -17,50 +17,33 @@ const COPY_BUFFER: usize = 64 * 1024;
 /// Room in front of a piece for its chunk size: up to eight hex digits and CRLF.
 const CHUNK_SIZE_ROOM: usize = 10;
 
-/// How a relay ended.
+/// Why a relay broke off.
 #[derive(Debug)]
-pub enum Relayed {
-    /// The client has the whole answer.
-    Whole,
+pub enum Broken {
     /// The endpoint broke off after the client had been answered in part.
-    Truncated(Failure),
-    /// The client does not take the answer.
-    ClientGone(io::Error),
-}
-
-/// Relays `answer` to `client`, with `head` in front. The framing says whether its end is marked
-/// by the end of the connection, which is then the caller's to make.
-pub fn relay(
-    client: &mut dyn Write,
-    mut answer: Response,
-    head: Vec<u8>,
-    framing: BodyFraming,
-) -> Relayed {
-    match copy(client, &mut answer, head, framing) {
-        Ok(()) => Relayed::Whole,
-        Err(Broke::Endpoint(failure)) => Relayed::Truncated(failure),
-        Err(Broke::Client(error)) => Relayed::ClientGone(error),
-    }
-}
-
-enum Broke {
     Endpoint(Failure),
+    /// The client does not take the answer.
     Client(io::Error),
 }
 
-impl From<io::Error> for Broke {
+impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
         Self::Client(error)
     }
 }
 
-/// `pending` is what goes out with the next piece: at first the head.
-fn copy(
+/// Relays `answer` to `client`. `pending` is what goes out with the next piece: at first the head.
+/// The framing says whether the end is marked by the end of the connection, which is then the
+/// caller's to make.
+///
+/// # Errors
+/// The client does not have the whole answer.
+pub fn relay(
     client: &mut dyn Write,
-    answer: &mut Response,
+    mut answer: Response,
     mut pending: Vec<u8>,
     framing: BodyFraming,
-) -> Result<(), Broke> {
+) -> Result<(), Broken> {
     if let (BodyFraming::Length(_), Some(body)) = (framing, answer.in_memory())
         && body.len() <= COPY_BUFFER
     {
@@ -93,7 +76,7 @@ fn copy(
                 // What the client was promised goes out, so that it sees the cut.
                 client.write_all(&pending)?;
                 client.flush()?;
-                return Err(Broke::Endpoint(failure));
+                return Err(Broken::Endpoint(failure));
             }
         };
         let out = if chunked {
