@@ -8,16 +8,10 @@ use crate::common::{
 use rustix::process::Signal;
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::Command,
     time::{Duration, Instant},
 };
-
-/// A port that was free a moment ago: the dummy says its address as it was told.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
 
 struct Dummy {
     process: Process,
@@ -26,16 +20,13 @@ struct Dummy {
 
 impl Dummy {
     fn start(flags: &[&str]) -> Self {
-        let address = free_address();
         let mut command = Command::new(env!("CARGO_BIN_EXE_dummy-http-server"));
-        command.args(["-address", &address.to_string()]).args(flags);
-        let mut process = Process::start(command);
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(address).is_err() {
-            assert_eq!(process.exited(), None, "{:#?}", process.err.all());
-            assert!(begun.elapsed() < Duration::from_secs(10));
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        command.args(["-address", "127.0.0.1:0"]).args(flags);
+        let process = Process::start(command);
+        let line = process
+            .err
+            .wait("its address", |line| line.contains("serving on \""));
+        let address = line.split('"').nth(1).unwrap().parse().unwrap();
         Self { process, address }
     }
 

@@ -92,7 +92,7 @@ fn a_server_without_tls_is_a_failed_attempt() {
     let well = Backend::replies([status(200).body("well")]);
     let url = plain.url().replace("http:", "https:");
     let proxy = Proxy::serial(&[&url, &well])
-        .flag("-per-try-timeout", "10s")
+        .flag("-per-try-timeout", "1s")
         .start();
     assert_eq!(proxy.get("/").body(), "well");
     assert_eq!(plain.calls(), 0);
