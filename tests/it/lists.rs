@@ -175,6 +175,20 @@ fn a_file_is_warned_about_once_however_often_it_is_read() {
     }
 }
 
+#[test]
+fn a_file_that_becomes_readable_by_others_is_warned_about_in_one_reload_only() {
+    let backend = Backend::always(status(200));
+    let text = |round: u32| format!("{}\n  X-Api-Key: {round}\n", backend.url());
+    let list = List::new(text(0));
+    let proxy = Proxy::serial(&[&list]).start();
+    for round in 1..4 {
+        list.write(text(round));
+        fs::set_permissions(list.path(), fs::Permissions::from_mode(0o644)).unwrap();
+        reload(&proxy, "endpoints reloaded: 0 new, 0 gone, 1 kept");
+        assert_eq!(proxy.log_with("others may read it").len(), 1, "{round}");
+    }
+}
+
 /// Sends SIGHUP and waits for what comes of it: the lines since then, up to the one with the words.
 #[track_caller]
 fn reload(proxy: &Proxy, words: &str) -> Vec<String> {
