@@ -601,7 +601,7 @@ fn a_line_that_had_begun_when_the_disk_was_full_is_ended_when_there_is_room_or_l
 
 #[test]
 fn a_duration_begins_with_the_first_byte_of_its_request() {
-    const PAUSE: Duration = Duration::from_millis(300);
+    const PAUSE: Duration = Duration::from_millis(150);
     let backend = Backend::always(status(200));
     let ready = tempfile::tempdir().unwrap();
     let ready_file = ready.path().join("ready");
