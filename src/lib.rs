@@ -27,7 +27,7 @@
 //! | which status the client gets when no answer is usable | `dispatch/attempt_log.rs` |
 //! | which requests are refused, and with which status | `http/head_rules.rs` |
 //! | what is removed from, added to or changed in a message's headers | `http/forward.rs` |
-//! | what a client may take: sizes, numbers, idle and other times | `downstream/limits.rs` |
+//! | what a client may take: sizes, numbers, idle and other times | `downstream/limits.rs`; the defaults: `config/flags/clients.rs` |
 //! | how long idle connections to endpoints are kept | `upstream/pool.rs` |
 //! | a flag: name, default, text, check | the file of its group in `config/flags/` |
 //! | a metric | counted in `metrics/`, shown by `monitor/prometheus.rs` |

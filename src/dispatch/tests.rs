@@ -161,7 +161,7 @@ fn a_hedge_that_starts_takes_from_the_budget_until_there_is_none_left() {
 }
 
 #[test]
-fn a_trial_that_loses_is_repeated_at_once_unless_it_has_had_the_time_of_a_hedge() {
+fn a_probe_that_loses_is_repeated_at_once_unless_it_has_had_the_time_of_a_hedge() {
     for (mode, after, client_has_gone, is_repeated) in [
         (
             HEDGED,
