@@ -19,6 +19,7 @@ mod backups;
 mod chunks;
 mod cli;
 mod command_line;
+mod commands;
 mod commit;
 mod completion;
 mod connections;

@@ -1,6 +1,6 @@
 //! The README is true: what it says to type works, and its flags are those of `-h`.
 //!
-//! Every command in a block marked `sh` is run, except the lines in [`NOT_RUN`],
+//! Every command in a block marked `sh` is run (by `commands`), except the lines in [`NOT_RUN`],
 //! each with its reason. The binaries are the ones that cargo built for the tests,
 //! no command builds them again. Endpoints named in the README are stood in for
 //! by a dummy server on a free port.
@@ -8,15 +8,12 @@
 use crate::figures;
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 const PROXY: &str = env!("CARGO_BIN_EXE_balancing-reverse-proxy");
-const DUMMY: &str = env!("CARGO_BIN_EXE_dummy-http-server");
 
 /// Lines of the README's `sh` blocks that can't be run here, and why.
 const NOT_RUN: &[(&str, &str)] = &[
@@ -60,40 +57,7 @@ const NOT_RUN: &[(&str, &str)] = &[
 ];
 
 /// What the README's commands write where the user's own endpoints belong.
-const ENDPOINTS: &str = "http://localhost:8000,http://localhost:8001";
-
-/// A port of the user's choice; here it may be taken.
-const ADDRESS: &str = "-address :8080";
-
-#[test]
-fn every_command_works() {
-    // The recipes are tried out by `recipes`.
-    let (before, recipes) = readme()
-        .split_once("\n## Recipes\n")
-        .map(|(before, recipes)| (before.to_owned(), recipes.to_owned()))
-        .unwrap();
-    let readme = before + recipes.split_once("\n## ").unwrap().1;
-    let dummy = Dummy::start();
-    let endpoints = format!("{0},{0}", dummy.url);
-
-    thread::scope(|scope| {
-        for block in blocks(&readme, "sh") {
-            let script: Vec<&str> = block.lines().filter(|line| !is_not_run(line)).collect();
-            if script.is_empty() {
-                continue;
-            }
-            let script = format!("set -eu\n{}", script.join("\n"))
-                .replace(ENDPOINTS, &endpoints)
-                .replace(ADDRESS, "-address 127.0.0.1:0");
-            scope.spawn(move || {
-                let directory = tempfile::tempdir().unwrap();
-                let output = shell(&script, directory.path());
-                assert!(output.status.success(), "{}", report(&script, &output));
-                check_output(&script, &output);
-            });
-        }
-    });
-}
+pub const ENDPOINTS: &str = "http://localhost:8000,http://localhost:8001";
 
 #[test]
 fn shell_snippet_ends_and_leaves_nothing_when_it_fails() {
@@ -240,7 +204,7 @@ fn the_flags_are_what_help_prints() {
 }
 
 /// What more than exit 0 the scripts promise.
-fn check_output(script: &str, output: &Output) {
+pub fn check_output(script: &str, output: &Output) {
     let stdout = String::from_utf8_lossy(&output.stdout);
     match script.trim_start_matches("set -eu\n") {
         "scripts/demo" => {
@@ -312,13 +276,13 @@ pub fn blocks<'a>(markdown: &'a str, language: &str) -> impl Iterator<Item = &'a
         .filter_map(move |block| block.strip_prefix(language)?.strip_prefix('\n'))
 }
 
-fn is_not_run(line: &str) -> bool {
+pub fn is_not_run(line: &str) -> bool {
     NOT_RUN.iter().any(|(command, _)| line == *command)
 }
 
 /// Runs `script` as a user would that has the programs in the path: in the project's directory where
 /// it needs a file of that, else in `directory`, which gets temporary files, too.
-fn shell(script: &str, directory: &Path) -> Output {
+pub fn shell(script: &str, directory: &Path) -> Output {
     let bin_dir = Path::new(PROXY).parent().unwrap();
     let root = root();
     let current = if script.contains("scripts/") {
@@ -340,55 +304,11 @@ fn shell(script: &str, directory: &Path) -> Output {
         .unwrap()
 }
 
-fn report(script: &str, output: &Output) -> String {
+pub fn report(script: &str, output: &Output) -> String {
     format!(
         "{script}\n{}\n{}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
-}
-
-/// A dummy server that answers at once and never fails.
-struct Dummy {
-    child: Child,
-    url: String,
-}
-
-impl Dummy {
-    fn start() -> Self {
-        let mut child = Command::new(DUMMY)
-            .args(["-address", "127.0.0.1:0", "-stop-after", "2m"])
-            .args(["-delay-responding=false", "-random-errors=false"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                Some(
-                    line.split_once("serving on \"")?
-                        .1
-                        .strip_suffix('"')?
-                        .into(),
-                )
-            })
-            .unwrap_or_else(|| String::from("no address"));
-        // What it logs later must not fill the pipe.
-        thread::spawn(move || lines.for_each(drop));
-        Self {
-            child,
-            url: format!("http://{address}"),
-        }
-    }
-}
-
-impl Drop for Dummy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
