@@ -64,8 +64,15 @@ pub(super) fn run(
         queue.bytes.fetch_sub(lines.len(), Ordering::SeqCst);
         let dropped = failed + queue.dropped.fetch_add(failed, Ordering::SeqCst);
         if rest.is_empty() && dropped > reported {
-            let lost = format_args!("{dropped} log lines could not be written since the start");
-            log.log(&Record::builder().target(module_path!()).args(lost).build());
+            // In one statement: Rust 1.88 drops the arguments at its end.
+            log.log(
+                &Record::builder()
+                    .target(module_path!())
+                    .args(format_args!(
+                        "{dropped} log lines could not be written since the start"
+                    ))
+                    .build(),
+            );
             reported = dropped;
         }
         if items.is_empty() {
