@@ -18,7 +18,8 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::Handler;
 use super::connection::{ClientConnection, Cookie, cookie};
-use super::limits::{Limits, TOO_MANY};
+use super::limits::{Limits, RATE_SPAN, TOO_FEW_THREADS, TOO_MANY};
+use super::pool_threads::{self, PoolThreads};
 use super::table::{Admission, Table};
 use crate::http::local_reply::rejected;
 use crate::http::request::Rejection;
@@ -35,8 +36,17 @@ const RESTART_TIMEOUT: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_millis(320);
 
+/// Those that a server of `tiny_http`'s begins with: its accept thread and four of its pool.
+const TINY_HTTP_THREADS: usize = 5;
+
 /// How long the accept thread rests when there are too few descriptors.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a new connection waits for a thread before it is refused.
+const THREAD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A shortage is over when there has been none for so long.
+const SHORTAGE_END: Duration = Duration::from_secs(1);
 
 /// For so long after the server stops, connections are taken that the kernel has queued.
 const STOP_GRACE: Duration = Duration::from_millis(250);
@@ -74,11 +84,13 @@ struct Accepting {
     servers: Vec<(RawFd, Option<Arc<tiny_http::Server>>)>,
     /// What is known of the last one's thread.
     thread: AcceptThread,
+    /// Those of the last one.
+    pool: Arc<PoolThreads>,
     stopped_at: Option<Instant>,
     /// No connection is accepted any more.
     closed: bool,
-    /// A shortage of descriptors has been logged, and is not over.
-    short: bool,
+    /// When threads or descriptors were short last, if it has been logged, and is not over.
+    short: Option<Instant>,
 }
 
 /// What is known of an accept thread.
@@ -94,6 +106,10 @@ enum AcceptThread {
 impl Accepting {
     fn is_in_charge(&self, number: usize) -> bool {
         number + 1 == self.servers.len()
+    }
+
+    fn pool(&self, number: usize) -> Option<Arc<PoolThreads>> {
+        self.is_in_charge(number).then(|| Arc::clone(&self.pool))
     }
 }
 
@@ -150,6 +166,7 @@ impl Acceptor {
         };
         let mut accepting = lock(&self.accepting);
         accepting.thread = AcceptThread::Starting;
+        accepting.pool = Arc::default();
         let number = accepting.servers.len();
         accepting.servers.push((listener.as_raw_fd(), None));
         drop(accepting);
@@ -185,7 +202,11 @@ impl Acceptor {
             }
             warn!("too few threads or descriptors: no connection is accepted for the time being");
             let mut pause = FIRST_PAUSE;
-            while self.start_accepting(RESTART_TIMEOUT).is_err() {
+            // The threads of a start that fails half way last for some seconds: first it is tried
+            // without.
+            while !pool_threads::can_start(TINY_HTTP_THREADS)
+                || self.start_accepting(RESTART_TIMEOUT).is_err()
+            {
                 self.table.wait_for_change(pause);
                 if self.table.is_stopping() {
                     return;
@@ -234,9 +255,12 @@ impl Acceptor {
     ) -> Result<OwnedFd, Errno> {
         loop {
             self.table.wait_for_pickup();
-            if self.is_closed() || !lock(&self.accepting).is_in_charge(number) {
+            if self.is_closed() {
                 return Err(Errno::INVAL);
             }
+            let Some(pool) = lock(&self.accepting).pool(number) else {
+                return Err(Errno::INVAL);
+            };
             let mut admission = Admission::Admit;
             if !self.table.has_room() {
                 // Only a newcomer that is there is worth a connection. One that was there
@@ -259,28 +283,31 @@ impl Acceptor {
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
                 Err(errno) => {
-                    self.rest(errno);
+                    self.rest(errno, RATE_SPAN);
                     continue;
                 }
             };
             if admission == Admission::Drop {
-                self.turn_away(socket);
+                self.turn_away(socket, TOO_MANY);
+                continue;
+            }
+            if !self.wait_for_thread(&pool) {
+                self.turn_away(socket, TOO_FEW_THREADS);
                 continue;
             }
             let duplicate = match fcntl_dupfd_cloexec(&socket, LOWEST_DESCRIPTOR) {
                 Ok(duplicate) => TcpStream::from(duplicate),
                 Err(errno) => {
                     drop(socket);
-                    self.rest(errno);
+                    self.rest(errno, RATE_SPAN);
                     continue;
                 }
             };
-            if std::mem::take(&mut lock(&self.accepting).short) {
-                info!("connections are accepted again");
-            }
+            self.end_shortage();
             let is_admitted = admission == Admission::Admit;
             let cookie = cookie(socket.as_fd());
-            let connection = ClientConnection::new(cookie, duplicate, number, is_admitted);
+            let connection =
+                ClientConnection::new(cookie, duplicate, number, is_admitted, pool.serve());
             self.table.insert(Arc::new(connection));
             return Ok(socket);
         }
@@ -296,19 +323,53 @@ impl Acceptor {
         let _ = poll(&mut fds, None);
     }
 
-    /// Accepting has failed: some time passes, and room is made where there was none.
-    fn rest(&self, errno: Errno) {
-        let mut accepting = lock(&self.accepting);
-        if !std::mem::replace(&mut accepting.short, true) {
-            let reason = describe(&errno.into());
+    /// Waits until a thread can be had for one more connection. `tiny_http`'s accept thread would
+    /// panic without.
+    fn wait_for_thread(&self, pool: &PoolThreads) -> bool {
+        let begun = Instant::now();
+        while !pool.has_idle() && !pool_threads::can_start(1) {
+            let waited = begun.elapsed();
+            if waited >= THREAD_TIMEOUT {
+                return false;
+            }
+            self.rest(Errno::AGAIN, waited);
+        }
+        true
+    }
+
+    /// Accepting has failed: some time passes, and room is made where there was none, for a
+    /// newcomer that has waited for so long. `EAGAIN`: there was no thread.
+    fn rest(&self, errno: Errno, waited: Duration) {
+        if lock(&self.accepting)
+            .short
+            .replace(Instant::now())
+            .is_none()
+        {
+            let reason = match errno {
+                Errno::AGAIN => TOO_FEW_THREADS.to_owned(),
+                _ => describe(&errno.into()),
+            };
             warn!("cannot accept connections for the time being: {reason}");
         }
-        drop(accepting);
-        let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        let shortages = [
+            Errno::AGAIN,
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+        ];
         if shortages.contains(&errno) {
-            self.table.shed_one();
+            self.table.shed_one(waited);
         }
         self.table.wait_for_change(SHORTAGE_PAUSE);
+    }
+
+    /// Logs that a shortage is over, if there was one.
+    fn end_shortage(&self) {
+        let is_over = |at: &mut Instant| at.elapsed() >= SHORTAGE_END;
+        if lock(&self.accepting).short.take_if(is_over).is_some() {
+            info!("connections are accepted again");
+        }
     }
 
     /// Returns what [`Table::stop`] does.
@@ -353,7 +414,7 @@ impl Acceptor {
     }
 
     /// Refuses a connection without a thread for it: as well as that goes without waiting.
-    fn turn_away(&self, socket: OwnedFd) {
+    fn turn_away(&self, socket: OwnedFd, reason: &'static str) {
         let socket = TcpStream::from(socket);
         let Ok(client) = socket.peer_addr() else {
             return;
@@ -361,7 +422,7 @@ impl Acceptor {
         // What has come is read: a close would be a reset otherwise, which may destroy the answer.
         let mut request = [0; 16 * 1024];
         let _ = rustix::net::recv(&socket, &mut request, RecvFlags::DONTWAIT);
-        let rejection = Rejection::new(503, TOO_MANY);
+        let rejection = Rejection::new(503, reason);
         let (now, answer) = (Instant::now(), rejected(&rejection, SystemTime::now()));
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = rustix::net::send(&socket, &answer, flags).unwrap_or_default();

@@ -13,6 +13,7 @@ use rustix::net::RecvFlags;
 use tiny_http::Request;
 
 use super::limits::{RATE_SPAN, StallTimer, crawls};
+use super::pool_threads::Served;
 use super::tcp_info::traffic;
 use crate::util::client_watch::ClientWatch;
 use crate::util::lock::{lock, wait_timeout};
@@ -60,6 +61,8 @@ pub(super) struct ClientConnection {
     socket: Arc<TcpStream>,
     /// The number of the `tiny_http` server that it came through.
     server: usize,
+    /// Of the threads of that server.
+    in_pool: Served,
     /// False: it is to be refused.
     is_admitted: bool,
     opened: Instant,
@@ -94,8 +97,15 @@ pub(super) enum End {
 }
 
 impl ClientConnection {
-    pub(super) fn new(cookie: Cookie, socket: TcpStream, server: usize, is_admitted: bool) -> Self {
+    pub(super) fn new(
+        cookie: Cookie,
+        socket: TcpStream,
+        server: usize,
+        is_admitted: bool,
+        in_pool: Served,
+    ) -> Self {
         Self {
+            in_pool,
             cookie,
             socket: Arc::new(socket),
             server,
@@ -121,6 +131,11 @@ impl ClientConnection {
 
     pub(super) fn server(&self) -> usize {
         self.server
+    }
+
+    /// The calling thread is one of the pool's that this connection came through.
+    pub(super) fn enter_pool(&self) {
+        self.in_pool.enter_pool();
     }
 
     pub(super) fn is_admitted(&self) -> bool {
@@ -452,6 +467,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::downstream::pool_threads::PoolThreads;
 
     fn pair() -> (TcpStream, ClientConnection) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -460,7 +476,10 @@ mod tests {
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
         let (socket, _) = listener.accept().unwrap();
-        (client, ClientConnection::new(1, socket, 0, true))
+        (
+            client,
+            ClientConnection::new(1, socket, 0, true, Arc::<PoolThreads>::default().serve()),
+        )
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub(super) const RATE_SPAN: Duration = Duration::from_millis(500);
 /// Why a connection is refused beyond `-max-connections`.
 pub const TOO_MANY: &str = "too many connections (-max-connections)";
 
+/// Why a connection is refused where no thread can be had for it.
+pub const TOO_FEW_THREADS: &str = "too few threads (limits of the user or the container)";
+
 /// What clients may take.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {

@@ -11,6 +11,7 @@ mod connection;
 pub mod descriptors;
 pub mod limits;
 pub mod listen;
+mod pool_threads;
 mod received;
 mod responder;
 mod room;
@@ -32,10 +33,12 @@ use crate::util::client_watch::ClientWatch;
 pub use responder::{Responder, log_refusal};
 
 /// Whether a panic at this place is `tiny_http`'s: its accept thread panics when threads or
-/// descriptors run out, which is logged and seen to here.
+/// descriptors run out, which is logged and seen to here. It alone starts threads by the function
+/// of `std` that panics.
 #[must_use]
 pub fn is_of_accept_thread(place: &Location<'_>) -> bool {
-    place.file().contains("/tiny_http-")
+    let places = ["/tiny_http-", "/std/src/thread/"];
+    places.iter().any(|part| place.file().contains(part))
 }
 
 /// Answers requests. Called on the thread of the client's connection, for one request of it

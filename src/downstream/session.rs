@@ -88,6 +88,7 @@ impl Session {
         acceptor: &Arc<Acceptor>,
         connection: Arc<ClientConnection>,
     ) -> Option<Self> {
+        connection.enter_pool();
         let server = acceptor.server(connection.server());
         let client = connection.socket().peer_addr();
         let (Some(server), Ok(client)) = (server, client) else {

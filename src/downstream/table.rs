@@ -242,12 +242,12 @@ impl Table {
         }
     }
 
-    /// Closes the connection that has waited longest for its client: descriptors are short.
-    pub(super) fn shed_one(&self) {
+    /// Closes a connection for a newcomer that has waited for so long: threads or descriptors are
+    /// short.
+    pub(super) fn shed_one(&self, waited: Duration) {
         let now = Instant::now();
         let mut state = lock(&self.state);
-        // As if a newcomer had waited long enough.
-        if let Room::Shed(cookie) = state.make_room(now, RATE_SPAN) {
+        if let Room::Shed(cookie) = state.make_room(now, waited) {
             state.shed(cookie, now, &self.limits);
         }
     }

@@ -1,4 +1,4 @@
-//! Few descriptors: said at start, kept to, and no request is lost.
+//! Few descriptors or threads: said, kept to, and no request is lost.
 
 use crate::common::{
     Gate,
@@ -10,7 +10,9 @@ use crate::common::{
     settled,
 };
 use std::{
+    fs::{self, Permissions},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     thread,
     time::{Duration, Instant},
 };
@@ -128,6 +130,62 @@ fn with_64_descriptors_20_clients_lose_no_request() {
     assert_eq!(proxy.get("/").body(), "served");
     let log = proxy.log();
     let failed = |line: &&String| line.contains("Too many open files") || line.contains("EMFILE");
+    assert_eq!(log.iter().find(failed), None);
+}
+
+#[test]
+fn where_threads_run_out_each_client_has_an_answer() {
+    const CLIENTS: usize = 60;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let gate = Gate::closed();
+    let answer = status(200).body("served").after(&gate);
+    let backend = Backend::always(answer);
+    // The limit counts all threads of a user, and root has none: this proxy has a user of its own,
+    // who must be able to read it.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let program = directory.path().join("proxy");
+    fs::copy(env!("CARGO_BIN_EXE_balancing-reverse-proxy"), &program).unwrap();
+    let user = (50_000 + std::process::id() % 10_000).to_string();
+    let script = format!("exec {} \"$@\"", program.display());
+    let user_words = [
+        "setpriv",
+        "--clear-groups",
+        "--regid",
+        &user,
+        "--reuid",
+        &user,
+    ];
+    let words = ["prlimit", "--nproc=24:24", "sh", "-c", &script];
+    let proxy = Proxy::serial(&[&backend])
+        .within(&[&user_words[..], &words].concat())
+        .start();
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = proxy.client();
+            client.request("GET /", "Connection: close\r\n");
+            client
+        })
+        .collect();
+    // Those that have a thread keep it, until another one has been refused.
+    proxy.wait_for_log("refused a request of ");
+    gate.open();
+    for client in &mut clients {
+        let answer = client.response();
+        match answer.status() {
+            200 => assert_eq!(answer.body(), "served"),
+            status => assert_eq!(
+                (status, answer.body().contains("too few threads")),
+                (503, true)
+            ),
+        }
+    }
+    assert_eq!(proxy.get("/").body(), "served");
+    let log = proxy.log();
+    let failed = |line: &&String| line.contains("internal error") || line.contains("no connection");
     assert_eq!(log.iter().find(failed), None);
 }
 
