@@ -1,8 +1,9 @@
 //! Where endpoints are listed: on the command line, or in a file.
 //!
 //! A file has one URL a line. Lines below it that begin with a blank are header lines of that
-//! endpoint; `#` begins a comment, on a line of its own. Blanks around a URL are ignored: an
-//! indented `name://` is a URL and no header line.
+//! endpoint; `#` begins a comment, on a line of its own or behind a URL and a blank: the value of a
+//! header may have it. Blanks around a URL are ignored: an indented `name://` is a URL and no header
+//! line.
 //!
 //! Always: a message names the file and the line, and nothing that stands there but what may be
 //! printed of a URL.
@@ -174,7 +175,13 @@ fn add(line: &[u8], endpoints: &mut Vec<EndpointConfig>) -> Result<(), String> {
         )?;
         return endpoint.lines.add(line);
     }
-    let text = str::from_utf8(text).map_err(|_| "the URL is not UTF-8")?;
+    let comment = text
+        .windows(2)
+        .position(|pair| matches!(pair, b" #" | b"\t#"));
+    let text = text
+        .get(..comment.unwrap_or(text.len()))
+        .unwrap_or_default();
+    let text = str::from_utf8(text.trim_ascii_end()).map_err(|_| "the URL is not UTF-8")?;
     if text.contains(": ") && !is_url(text.as_bytes()) {
         return Err("a header line must begin with a blank".to_owned());
     }
@@ -227,6 +234,10 @@ mod tests {
                 &[r#"http://one.example ["A"]"#, "https://two.example []"],
             ),
             ("http://a/?x=1,2\n".to_owned(), &["http://a/… []"]),
+            (
+                format!("{one} # mine: b\n  https://two.example/KEY \t#\u{fc}\n"),
+                &["http://one.example []", "https://two.example/… []"],
+            ),
         ];
         for (text, wanted) in table {
             assert_eq!(parsed(&text).unwrap(), wanted, "{text:?}");
@@ -250,9 +261,9 @@ mod tests {
                 "line 3: \"http://a,http:/…\" has ',' in its host (one URL a line)",
             ),
             (
-                "http://a/KEY # mine",
-                "line 1: \"http://a/…\" has a blank in it (one URL a line, and a comment on a line \
-                 of its own; inside a URL a blank is written %20)",
+                "http://a/KEY b # mine",
+                "line 1: \"http://a/…\" has a blank in it (one URL a line; inside a URL a blank is \
+                 written %20)",
             ),
             (
                 "  X-Api-Key: KEY\nhttp://a",
@@ -274,8 +285,8 @@ mod tests {
             ),
             (
                 "http://a\r  X-Api-Key: KEY\r",
-                "line 1: \"http://a …\" has a blank in it (one URL a line, and a comment on a line \
-                 of its own; inside a URL a blank is written %20)",
+                "line 1: \"http://a …\" has a blank in it (one URL a line; inside a URL a blank is \
+                 written %20)",
             ),
         ] {
             assert_eq!(parsed(text).unwrap_err(), message, "{text:?}");

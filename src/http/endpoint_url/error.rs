@@ -137,8 +137,7 @@ impl fmt::Display for EndpointUrlError {
             ),
             Kind::Character(c) if c.is_whitespace() && is_line => write!(
                 f,
-                "{shown} has a blank in it (one URL a line, and a comment on a line of its own; \
-                 inside a URL a blank is written %20)"
+                "{shown} has a blank in it (one URL a line; inside a URL a blank is written %20)"
             ),
             Kind::Character(c) if c.is_whitespace() => write!(
                 f,
