@@ -47,7 +47,7 @@ use balancing_reverse_proxy::util::thread_pool::ThreadPool;
 use crossbeam_channel::{Receiver, Sender, after, at, bounded, never, select};
 use log::{error, info};
 use rustix::event::{PollFd, PollFlags};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
@@ -112,12 +112,12 @@ fn run(
 ) -> Result<(), Box<dyn Error>> {
     let started = (SystemTime::now(), Instant::now());
     log_panics();
-    let limits = fitting_limits(&config)?;
-    check_storage();
-    return_large_pieces();
     let (hang_up, hang_ups) = bounded(1);
     let stop_signals = handle_signals(logging, hang_up, notifier.clone())
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
+    let limits = fitting_limits(&config)?;
+    check_storage();
+    return_large_pieces();
     let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
     let rules = Arc::new(forward_rules(&config));
     let metrics: Arc<Metrics> = Arc::default();
@@ -347,7 +347,7 @@ fn handle_signals(
     hang_up: Sender<Reloading>,
     notifier: Notifier,
 ) -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXFSZ])?;
     let (stop, stop_signals) = bounded(1);
     let logging = logging.clone();
     let handle = move || {
@@ -362,7 +362,8 @@ fn handle_signals(
                     // One that waits already reads what is there then.
                     let _ = hang_up.try_send(reloading);
                 }
-                SIGUSR2 => {}
+                // A file that must not grow is like a full disk: writing to it fails.
+                SIGUSR2 | SIGXFSZ => {}
                 _ if stopping => {
                     let signal = signal_name(signal).unwrap_or("a signal");
                     error!("ending at once: another {signal} while stopping");

@@ -40,6 +40,19 @@ fn bodies_of_every_size_reach_each_endpoint_that_is_tried() {
 }
 
 #[test]
+fn a_body_that_a_limit_on_files_stops_is_refused() {
+    let backend = Backend::replies([status(200)]);
+    let proxy = Proxy::serial(&[&backend])
+        .within(&["sh", "-c", "ulimit -f 2000; exec \"$0\" \"$@\""])
+        .start();
+    let mut client = proxy.client();
+    client.send_body("POST", "/", &Pattern::bytes(3 * MIB));
+    assert_eq!(client.response().status(), 500);
+    proxy.wait_for_log("can't store the request body: file too large");
+    assert_eq!(proxy.get("/").status(), 200);
+}
+
+#[test]
 fn tiny_chunks_and_extensions_are_a_body_like_any_other() {
     let backend = Backend::replies([status(200)]);
     let proxy = Proxy::serial(&[&backend]).start();

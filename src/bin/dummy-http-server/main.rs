@@ -33,7 +33,7 @@ use balancing_reverse_proxy::util::go_duration::GoDuration;
 use balancing_reverse_proxy::util::io_error::describe;
 use balancing_reverse_proxy::util::random;
 use crossbeam_channel::{Receiver, after, never, select, unbounded};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
@@ -75,7 +75,6 @@ fn main() -> ExitCode {
         }
     };
     cli::log_repeated(&repeated);
-    check_storage();
     match serve(options) {
         Ok(()) => {
             let _ = logging.flush(Duration::from_secs(2));
@@ -90,11 +89,12 @@ fn main() -> ExitCode {
 
 /// Serves until it is time to stop; the process ends with the threads that still answer.
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
-    let address = &options.address;
-    let (listener, shown) = listen::open("address", address, false)?;
     let signals =
         signals().map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let seed = options.chance_seed.unwrap_or_else(random::number);
+    check_storage();
+    let address = &options.address;
+    let (listener, shown) = listen::open("address", address, false)?;
     let is_worth_a_repetition = options.has_faults();
     let stop_after = options.stop_after;
     let dummy = Arc::new(Dummy {
@@ -118,6 +118,8 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
             recv(signals) -> signal => match signal {
                 Ok(SIGUSR1) => dummy.print_counts(),
                 signal => {
+                // A file that must not grow is like a full disk: writing to it fails.
+                Ok(SIGXFSZ) => {}
                     let name = signal.ok().and_then(signal_name).unwrap_or("a signal");
                     break format!("on {name}");
                 }
@@ -149,9 +151,9 @@ fn limits() -> Limits {
     limits
 }
 
-/// SIGTERM and SIGINT, which end the process, and SIGUSR1, which prints the counts so far.
+/// SIGTERM and SIGINT, which end the process, SIGUSR1, which prints the counts so far, and SIGXFSZ.
 fn signals() -> io::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGXFSZ])?;
     let (sender, receiver) = unbounded();
     thread::Builder::new()
         .name("signals".to_owned())
