@@ -423,7 +423,9 @@ impl Acceptor {
         let mut request = [0; 16 * 1024];
         let _ = rustix::net::recv(&socket, &mut request, RecvFlags::DONTWAIT);
         let rejection = Rejection::new(503, reason);
-        let (now, answer) = (Instant::now(), rejected(&rejection, SystemTime::now()));
+        let is_origin = self.table.limits().is_origin;
+        let now = Instant::now();
+        let answer = rejected(&rejection, SystemTime::now(), is_origin);
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = rustix::net::send(&socket, &answer, flags).unwrap_or_default();
         self.handler.refused(&rejection, client, now, sent as u64);

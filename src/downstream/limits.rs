@@ -39,6 +39,8 @@ pub struct Limits {
     pub half_close: bool,
     /// It is not logged that connections are closed to make room.
     pub quiet: bool,
+    /// No proxy: what is refused has no `Proxy-Status`.
+    pub is_origin: bool,
 }
 
 impl Limits {

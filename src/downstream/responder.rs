@@ -143,7 +143,8 @@ impl Drop for Responder {
         }
         let mut rejection = Rejection::new(500, "internal error");
         rejection.is_head = self.is_head;
-        let answered = self.write_all(&rejected(&rejection, SystemTime::now()));
+        let is_origin = self.table.limits().is_origin;
+        let answered = self.write_all(&rejected(&rejection, SystemTime::now(), is_origin));
         self.end(if answered.is_ok() {
             End::Close
         } else {

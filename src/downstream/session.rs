@@ -330,7 +330,8 @@ impl Session {
 
     /// Answers a request that is not served. What follows on the connection is in doubt.
     fn refuse(&self, rejection: &Rejection) {
-        let answer = rejected(rejection, SystemTime::now());
+        let is_origin = self.acceptor.table().limits().is_origin;
+        let answer = rejected(rejection, SystemTime::now(), is_origin);
         let (mut timer, mut sent) = (StallTimer::new(LINGER), 0);
         let result = send_all(&self.connection, &answer, &mut timer, true, &mut sent);
         let handler = self.acceptor.handler();

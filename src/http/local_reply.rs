@@ -64,17 +64,19 @@ impl Reply<'_> {
 /// The type of an answer that is a line of plain text.
 pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
-/// The answer to a request that is not served. Its connection is closed.
+/// The answer to a request that is not served. Its connection is closed. `is_origin`: it is no
+/// proxy's, and has no `Proxy-Status`.
 #[must_use]
-pub fn rejected(rejection: &Rejection, now: SystemTime) -> Vec<u8> {
+pub fn rejected(rejection: &Rejection, now: SystemTime, is_origin: bool) -> Vec<u8> {
     let status = rejection.status;
+    let proxy_status = (!is_origin).then(|| proxy_status(status));
     Reply {
         status,
         content_type: PLAIN_TEXT,
         content: format!("{}\n", rejection.reason).as_bytes(),
         persistence: Persistence::Close,
         is_head: rejection.is_head,
-        extra: &lines(status, &proxy_status(status), None),
+        extra: &lines(status, proxy_status.as_deref(), None),
     }
     .to_bytes(now)
 }
@@ -104,7 +106,7 @@ impl Exhausted<'_> {
             content: b"endpoints failed to return a valid answer\n",
             persistence: self.persistence,
             is_head: self.is_head,
-            extra: &lines(self.status, self.proxy_status, self.retry_after),
+            extra: &lines(self.status, Some(self.proxy_status), self.retry_after),
         }
         .to_bytes(now)
     }
@@ -123,7 +125,7 @@ pub fn proxy_status(status: u16) -> String {
 
 /// `Proxy-Status`, and the header lines that belong to a status code. `retry_after` is when it is
 /// worth asking again, if that is known.
-fn lines(status: u16, proxy_status: &str, retry_after: Option<Duration>) -> String {
+fn lines(status: u16, proxy_status: Option<&str>, retry_after: Option<Duration>) -> String {
     let allow = match status {
         // RFC 9110 15.5.6: what is allowed has to be said.
         405 => "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n",
@@ -134,7 +136,11 @@ fn lines(status: u16, proxy_status: &str, retry_after: Option<Duration>) -> Stri
         Some(span) => format!("Retry-After: {}\r\n", whole_seconds(span)),
         None => String::new(),
     };
-    format!("{PROXY_STATUS}: {proxy_status}\r\n{allow}{retry_after}")
+    let proxy_status = match proxy_status {
+        Some(value) => format!("{PROXY_STATUS}: {value}\r\n"),
+        None => String::new(),
+    };
+    format!("{proxy_status}{allow}{retry_after}")
 }
 
 /// The reason phrase of a status code (RFC 9110 15, RFC 6585, RFC 8470, RFC 5842), as far as they are used
@@ -210,7 +216,7 @@ mod tests {
     #[test]
     fn a_rejection_has_its_length_and_closes_the_connection() {
         assert_eq!(
-            lines_of(&rejected(&Rejection::new(503, "busy"), now())),
+            lines_of(&rejected(&Rejection::new(503, "busy"), now(), false)),
             [
                 "HTTP/1.1 503 Service Unavailable",
                 "Date: Sun, 06 Nov 1994 08:49:37 GMT",
@@ -324,7 +330,7 @@ mod tests {
             ),
             (508, "Loop Detected", "error=proxy_loop_detected", ""),
         ] {
-            let answer = lines_of(&rejected(&Rejection::new(status, "x"), now()));
+            let answer = lines_of(&rejected(&Rejection::new(status, "x"), now(), false));
             assert_eq!(answer[0], format!("HTTP/1.1 {status} {phrase}"));
             let code = if error == request_error {
                 status.to_string()

@@ -52,6 +52,7 @@ pub const LIMITS: Limits = Limits {
     client_timeout: Duration::from_secs(5),
     half_close: true,
     quiet: true,
+    is_origin: true,
 };
 
 /// In the head of every answer.

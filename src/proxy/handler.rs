@@ -68,7 +68,7 @@ impl Handler for Proxy {
         };
         let looped = loop_rejection(&request.head, self.rules.via.as_ref());
         if let Some(rejection) = looped.or_else(asterisk) {
-            let answer = rejected(&rejection, SystemTime::now());
+            let answer = rejected(&rejection, SystemTime::now(), false);
             let sent = responder.send(&answer, Persistence::Close);
             return self.refused(&rejection, request.client, request.received_at, sent);
         }

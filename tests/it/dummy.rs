@@ -53,6 +53,22 @@ fn it_greets() {
 }
 
 #[test]
+fn bytes_beyond_ascii_come_back_as_they_came_and_a_refusal_is_no_proxy_s() {
+    let dummy = Dummy::start(&STEADY);
+    let mut client = dummy.client();
+    client.send(b"GET /\xff\xc3\xbc HTTP/1.1\r\nHost: h\r\n\r\n");
+    let mut expected = format!("Hello, world from {}/", dummy.address).into_bytes();
+    expected.extend_from_slice(b"\xff\xc3\xbc\n");
+    assert_eq!(client.response().bytes, expected);
+    client.send("garbage\r\n\r\n");
+    let refusal = client.response();
+    assert_eq!(
+        (refusal.status(), refusal.header("Proxy-Status")),
+        (400, None)
+    );
+}
+
+#[test]
 fn a_greeting_without_a_pause_names_none() {
     let dummy = Dummy::start(&STEADY);
     let expected = format!("Hello, world from {}/\n", dummy.address);

@@ -16,7 +16,7 @@ pub struct Answer<'a> {
     /// Final status code.
     pub code: u16,
     /// What the content is made of.
-    pub text: &'a str,
+    pub text: &'a [u8],
     /// The length of the content, for which the text is repeated and cut; `None`: the text's.
     pub size: Option<u64>,
     /// `Retry-After`, where the status is one that has it.
@@ -53,7 +53,7 @@ impl Answer<'_> {
         let mut bytes = self.head(SystemTime::now());
         let text = match self.text {
             // There is no other way to fill a size with nothing.
-            "" => "\n",
+            b"" => b"\n",
             text => text,
         };
         let piece = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
@@ -61,7 +61,7 @@ impl Answer<'_> {
         // Head and a short content leave together.
         while left > 0 {
             let length = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
-            bytes.extend_from_slice(piece.as_bytes().get(..length).unwrap_or_default());
+            bytes.extend_from_slice(piece.get(..length).unwrap_or_default());
             to.write_all(&bytes)?;
             bytes.clear();
             left -= length as u64;
@@ -108,7 +108,7 @@ mod tests {
 
     const ANSWER: Answer = Answer {
         code: 200,
-        text: "abc",
+        text: b"abc",
         size: None,
         try_later: Some(Duration::from_millis(1500)),
         persistence: Persistence::Stays,
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(large, "abc".repeat(66_667)[..200_000]);
         let empty = written(Answer {
             size: Some(3),
-            text: "",
+            text: b"",
             ..ANSWER
         });
         assert!(empty.ends_with("\r\n\r\n\n\n\n"));

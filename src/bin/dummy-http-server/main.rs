@@ -54,6 +54,7 @@ const LIMITS: Limits = Limits {
     client_timeout: Duration::from_secs(30),
     half_close: true,
     quiet: false,
+    is_origin: true,
 };
 
 fn main() -> ExitCode {
@@ -91,10 +92,10 @@ fn main() -> ExitCode {
 fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let signals =
         signals().map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
-    let seed = options.chance_seed.unwrap_or_else(random::number);
     check_storage();
     let address = &options.address;
     let (listener, shown) = listen::open("address", address, false)?;
+    let seed = options.chance_seed.unwrap_or_else(random::number);
     let is_worth_a_repetition = options.has_faults();
     let stop_after = options.stop_after;
     let dummy = Arc::new(Dummy {
@@ -117,9 +118,9 @@ fn serve(options: Options) -> Result<(), Box<dyn Error>> {
         select! {
             recv(signals) -> signal => match signal {
                 Ok(SIGUSR1) => dummy.print_counts(),
-                signal => {
                 // A file that must not grow is like a full disk: writing to it fails.
                 Ok(SIGXFSZ) => {}
+                signal => {
                     let name = signal.ok().and_then(signal_name).unwrap_or("a signal");
                     break format!("on {name}");
                 }
@@ -203,7 +204,6 @@ impl Dummy {
 impl Handler for Dummy {
     fn handle(self: Arc<Self>, request: ClientRequest, mut responder: Responder) {
         let plan = Plan::new(&self.options, self.seed, self.counts.arrived());
-        let target = String::from_utf8_lossy(request.head.target());
         let span = GoDuration::from(plan.pause.unwrap_or_default());
         log::info!(
             "will serve {} after {span}, error:{}{}",
@@ -222,8 +222,18 @@ impl Handler for Dummy {
             thread::sleep(pause);
             after = format!(" after {span}");
         }
-        let greeting = || format!("Hello, world from {}{target}{after}\n", self.address);
-        let text = self.options.body.as_deref();
+        let (address, target) = (self.address.as_bytes(), request.head.target());
+        let greeting = || {
+            [
+                b"Hello, world from ",
+                address,
+                target,
+                after.as_bytes(),
+                b"\n",
+            ]
+            .concat()
+        };
+        let text = self.options.body.as_deref().map(str::as_bytes);
         let text = text.map_or_else(|| Cow::Owned(greeting()), Cow::Borrowed);
         let persistence = responder.persistence();
         let answer = Answer {
