@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 /// Whether `host`, the value of `Host`, is a name of this machine's own, with any port: a page of
-/// another site cannot make a browser send that, whatever addresses its name has. `bound`: the
-/// address that is listened to; `typed`: the host that `-monitor` names, which no other site has.
-pub(super) fn is_local(host: &[u8], bound: IpAddr, typed: &str) -> bool {
+/// another site cannot make a browser send that, whatever addresses its name has. `names`: the host
+/// that `-monitor` names, which no other site has, and the machine's own name.
+pub(super) fn is_local(host: &[u8], names: &[String]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else {
         return false;
     };
@@ -15,19 +15,16 @@ pub(super) fn is_local(host: &[u8], bound: IpAddr, typed: &str) -> bool {
     };
     let plain = name.strip_suffix('.').unwrap_or(name);
     let is_plain = |own: &str| plain.eq_ignore_ascii_case(own);
-    if !plain.is_empty() && (is_plain("localhost") || is_plain(typed)) {
+    if !plain.is_empty() && (is_plain("localhost") || names.iter().any(|own| is_plain(own))) {
         return true;
     }
     let inner = name
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'));
-    match inner.unwrap_or(name).parse::<IpAddr>() {
-        Ok(address) if inner.is_some() == address.is_ipv6() => {
-            let local = ["127.0.0.1", "::1"].map(str::parse);
-            address.to_canonical() == bound || local.contains(&Ok(address))
-        }
-        _ => false,
-    }
+    let address = inner.unwrap_or(name).parse::<IpAddr>();
+    address.is_ok_and(|address| {
+        inner.is_some() == address.is_ipv6() && address.to_canonical().is_loopback()
+    })
 }
 
 #[cfg(test)]
@@ -36,7 +33,7 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_local() {
-        let bound: IpAddr = "127.0.0.7".parse().unwrap();
+        let names = ["vm.example", "", "Machine"].map(str::to_owned);
         for host in [
             "localhost",
             "LocalHost:9000",
@@ -48,8 +45,11 @@ mod tests {
             "localhost:",
             "localhost.:9000",
             "VM.example:9000",
+            "machine:9000",
+            "127.0.0.2",
+            "[::ffff:127.0.0.7]:9000",
         ] {
-            assert!(is_local(host.as_bytes(), bound, "vm.example"), "{host}");
+            assert!(is_local(host.as_bytes(), &names), "{host}");
         }
         for host in [
             "",
@@ -57,16 +57,16 @@ mod tests {
             "rebound.example:9000",
             "localhost.example",
             "127.0.0.1.example",
-            "127.0.0.2",
+            "machine.example",
+            "128.0.0.1",
+            "[::2]",
             "::1",
             "[127.0.0.1]",
             "localhost:80:80",
             "10.0.0.1:9000",
         ] {
-            assert!(!is_local(host.as_bytes(), bound, "vm.example"), "{host}");
+            assert!(!is_local(host.as_bytes(), &names), "{host}");
         }
-        let mapped = b"[::ffff:127.0.0.7]:9000";
-        assert!(is_local(mapped, bound, ""));
-        assert!(!is_local(b"\xff", bound, ""));
+        assert!(!is_local(b"\xff", &names));
     }
 }

@@ -68,8 +68,8 @@ pub struct Monitor {
     sources: Sources,
     /// The address that it listens on.
     address: IpAddr,
-    /// The host as the user has typed it.
-    host: String,
+    /// The host as the user has typed it, and the machine's name.
+    names: [String; 2],
     stopping: AtomicBool,
     history: Mutex<History>,
 }
@@ -81,10 +81,12 @@ impl Monitor {
     /// # Errors
     /// There is no thread to be had.
     pub fn start(sources: Sources, address: IpAddr, host: String) -> io::Result<Arc<Self>> {
+        let machine = rustix::system::uname();
+        let machine = machine.nodename().to_string_lossy().into_owned();
         let monitor = Arc::new(Self {
             sources,
             address,
-            host,
+            names: [host, machine],
             stopping: AtomicBool::new(false),
             history: Mutex::default(),
         });
@@ -112,8 +114,7 @@ impl Monitor {
                 ..Answer::text(405, "GET and HEAD only\n")
             };
         }
-        let is_meant =
-            |host| !self.address.is_loopback() || is_local(host, self.address, &self.host);
+        let is_meant = |host| !self.address.is_loopback() || is_local(host, &self.names);
         if !request.host().is_none_or(is_meant) {
             return Answer::text(
                 421,
