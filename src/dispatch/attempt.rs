@@ -39,8 +39,6 @@ pub(super) struct AttemptResult {
     /// For how long the endpoint has asked to be left alone, with an answer that is not usable;
     /// zero: it has not.
     pub(super) retry_after: Duration,
-    /// The endpoint may have got a part of the request.
-    pub(super) sent: bool,
     /// The status of an answer, usable or not, and how long its head has taken.
     pub(super) head: Option<(u16, Duration)>,
 }
@@ -51,7 +49,6 @@ impl AttemptResult {
             answer: None,
             failure: Some(failure),
             retry_after: Duration::ZERO,
-            sent: false,
             head: None,
         }
     }
@@ -76,9 +73,13 @@ impl FinishedAttempt {
     /// Counts it: each attempt that was begun comes here once.
     pub(super) fn new(attempt: Attempt, result: AttemptResult) -> Self {
         let counters = &attempt.endpoint.counters;
+        let sendings = attempt.control.sendings();
+        for _ in 1..sendings {
+            counters.resent.add();
+        }
         counters.attempt(match (result.head, &result.failure) {
             (Some((status, after)), _) => AttemptOutcome::Head(status, after),
-            (None, _) if !result.sent => AttemptOutcome::Unsent,
+            (None, _) if sendings == 0 => AttemptOutcome::Unsent,
             (None, Some(Failure::Cancelled)) => AttemptOutcome::Cancelled,
             (None, _) => AttemptOutcome::NoHead,
         });
@@ -123,6 +124,10 @@ pub(super) trait Attempts {
     fn start(&self, attempt: Attempt) -> Result<(), Box<FinishedAttempt>>;
     /// Waits for an attempt to end. Called on the thread that dispatches.
     fn wait(&self) -> Event;
+    /// One that has been started and has not begun, which it does not any more.
+    fn withdraw(&self) -> Option<Attempt> {
+        None
+    }
 }
 
 /// What has happened.

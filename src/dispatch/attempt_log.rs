@@ -32,6 +32,7 @@ struct Won {
     id: AttemptId,
     status: u16,
     after: Duration,
+    sendings: u32,
 }
 
 /// An attempt that did not win.
@@ -45,8 +46,8 @@ pub(super) struct Lost {
     pub(super) retry_after: Duration,
     /// How long it has taken.
     pub(super) after: Duration,
-    /// The endpoint was sent a part of the request.
-    pub(super) sent: bool,
+    /// On how many connections at least a part of the request was sent.
+    pub(super) sendings: u32,
 }
 
 /// Stands behind a failure: for how long the endpoint has asked to be left alone, if it has.
@@ -66,9 +67,14 @@ impl AttemptLog {
         self.attempts.push(lost);
     }
 
-    /// An attempt has won, with an answer of this status.
-    pub(super) fn won(&mut self, id: AttemptId, status: u16, after: Duration) {
-        self.won = Some(Won { id, status, after });
+    /// An attempt has won, with an answer of this status, on the last of so many connections.
+    pub(super) fn won(&mut self, id: AttemptId, status: u16, after: Duration, sendings: u32) {
+        self.won = Some(Won {
+            id,
+            status,
+            after,
+            sendings,
+        });
     }
 
     /// The member `attempts` of a JSON object: all of them, the winner included, in the order
@@ -177,6 +183,7 @@ impl Won {
             status: Some(self.status),
             duration: self.after,
             hedged: self.id.hedged,
+            resent: self.sendings.saturating_sub(1),
         };
         (self.id.started, report)
     }
@@ -191,7 +198,7 @@ impl Lost {
             status: None,
             retry_after: Duration::ZERO,
             after: Duration::ZERO,
-            sent: false,
+            sendings: 0,
         }
     }
 
@@ -201,6 +208,7 @@ impl Lost {
         let report = AttemptReport {
             endpoint: self.id.endpoint,
             outcome: match failure {
+                Failure::Cancelled if self.sendings == 0 => "unsent",
                 Failure::Cancelled => "cancelled",
                 // The time was over before it began.
                 Failure::Timeout(_) if self.after.is_zero() => "not_tried",
@@ -210,6 +218,7 @@ impl Lost {
             status: self.status,
             duration: self.after,
             hedged: self.id.hedged,
+            resent: self.sendings.saturating_sub(1),
         };
         (self.id.started, report)
     }
@@ -218,7 +227,7 @@ impl Lost {
     fn reached(&self) -> bool {
         match self.failure {
             Failure::Dns(_) | Failure::Connect(_) | Failure::Tls(_) => false,
-            Failure::Timeout(_) => self.sent,
+            Failure::Timeout(_) => self.sendings > 0,
             Failure::Broken(_)
             | Failure::Status(_)
             | Failure::UnusableBody
@@ -303,7 +312,7 @@ mod tests {
                     _ => None,
                 },
                 after,
-                sent: !connecting,
+                sendings: u32::from(!connecting),
                 ..Lost::unanswered(id, failure.clone())
             });
         }
@@ -394,13 +403,13 @@ mod tests {
             // At the same time as another one.
             ..attempt_log.attempts[1].id
         };
-        attempt_log.won(id, 200, MILLI);
+        attempt_log.won(id, 200, MILLI, 3);
         assert_eq!(
             attempt_log.in_json().to_string(),
             "\"attempts\":[{\"endpoint\":0,\"outcome\":\"cancelled\",\"duration_s\":0.004321,\"hedged\":false,\
              \"status\":null},\
              {\"endpoint\":7,\"outcome\":\"usable\",\"duration_s\":0.001000,\"hedged\":false,\
-             \"status\":200},\
+             \"status\":200,\"resent\":2},\
              {\"endpoint\":1,\"outcome\":\"destination_unavailable\",\"duration_s\":0.004321,\
              \"hedged\":true,\"status\":500,\"reason\":\"status 500\"}]"
         );

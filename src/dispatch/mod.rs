@@ -43,6 +43,7 @@ use std::time::Instant;
 use self::driver::run_attempts;
 use self::policy::Mode;
 use self::progress::Progress;
+use self::queue::Tries;
 use self::run::RequestRun;
 use self::serial::Serial;
 use crate::upstream::control::RequestCancellation;
@@ -73,6 +74,7 @@ impl Dispatcher {
             list,
             request: Arc::clone(request),
             once,
+            tries: Tries::new(self.policy.max_tries),
             cancellation: Arc::clone(cancellation),
             deadline: now + self.policy.request_timeout,
             all_at_once: !once && endpoints.max(backups) > 1 && self.policy.mode == Mode::Fanout,

@@ -4,14 +4,16 @@
 //! the thread of the attempt that takes too long, so this is shared.
 
 use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attempt::{AttemptId, Attempts, FinishedAttempt};
+use super::attempt::{AttemptId, AttemptResult, Attempts, FinishedAttempt};
 use super::attempt_log::{AttemptLog, LOOP_DETECTED, Lost};
 use super::outcome::{Dispatched, Winner};
 use super::queue::{Beside, Queue};
 use super::rounds::Rounds;
 use super::run::{RequestRun, log_failure};
+use crate::upstream::control::AttemptControl;
 use crate::upstream::failure::{Failure, Timeout};
 use crate::util::random;
 
@@ -29,7 +31,7 @@ pub(super) enum Next {
 pub(super) struct Progress {
     queue: Queue,
     rounds: Rounds,
-    under_way: Vec<AttemptId>,
+    under_way: Vec<(AttemptId, Arc<AttemptControl>)>,
     won: bool,
     winner: Option<Winner>,
     /// What the request has come to has been handed out.
@@ -47,7 +49,7 @@ impl Progress {
         let policy = run.policy();
         let sequence = run.list.ranking.sequence(Instant::now());
         Self {
-            queue: Queue::new(sequence, policy.max_tries),
+            queue: Queue::new(sequence),
             rounds: Rounds::new(policy.rounds),
             under_way: Vec::new(),
             won: false,
@@ -69,7 +71,7 @@ impl Progress {
 
     /// Until when to pause before the next round, if there is to be one.
     fn pause_end(&mut self, run: &RequestRun) -> Option<Instant> {
-        if self.won || self.rounds.is_last() || self.queue.is_closed() {
+        if self.won || self.rounds.is_last() || self.queue.is_closed() || run.tries.are_used_up() {
             return None;
         }
         let pause = self.rounds.next_pause(random::number())?;
@@ -120,14 +122,13 @@ impl Progress {
     pub(super) fn hedge(&mut self, run: &RequestRun, slow: AttemptId, attempts: &impl Attempts) {
         let budget = &run.dispatcher.budget;
         let metrics = &run.dispatcher.metrics;
-        if self.is_won() || !self.under_way.contains(&slow) || self.queue.has_to_wait(Beside::Slow)
-        {
+        let is_under_way = self.under_way.iter().any(|(id, _)| *id == slow);
+        if self.is_won() || !is_under_way || self.queue.has_to_wait(Beside::Slow) {
             return;
         }
         if !budget.take() {
             // It is held back only where it could have started.
-            let cooldown = &run.list.cooldown;
-            if self.queue.has_another(cooldown, Instant::now()) {
+            if self.queue.has_another(run.known(), Instant::now()) {
                 run.dispatcher.hold_back();
             }
         } else if self.start(run, Beside::Slow, attempts) {
@@ -151,7 +152,7 @@ impl Progress {
             return;
         }
         let id = ended.attempt.id;
-        self.under_way.retain(|other| *other != id);
+        self.under_way.retain(|(other, _)| *other != id);
         if let Some(failure) = ended.failure() {
             let retry_after = ended.result.retry_after;
             log_failure(&run.request, &ended.attempt.endpoint, failure, retry_after);
@@ -162,6 +163,7 @@ impl Progress {
             result,
             after,
         } = ended;
+        let sendings = attempt.control.sendings();
         let answer = result.answer.map(|answer| Winner {
             usable: result.failure.is_none(),
             is_last_choice: !result.retry_after.is_zero()
@@ -174,23 +176,17 @@ impl Progress {
             hedged: id.hedged,
         });
         let Some(failure) = result.failure else {
-            for loser in mem::take(&mut self.under_way) {
-                self.attempt_log.add(Lost {
-                    after: loser.started.elapsed(),
-                    sent: true,
-                    ..Lost::unanswered(loser, Failure::Cancelled)
-                });
-            }
+            self.note_losers(run, attempts);
             if let Some(winner) = &answer {
                 let status = winner.answer.head.status;
-                self.attempt_log.won(id, status, after);
+                self.attempt_log.won(id, status, after, sendings);
             }
             self.won = true;
             self.winner = answer;
             self.count_win(run);
             return;
         };
-        if failure == Failure::Cancelled || (run.once && result.sent) {
+        if failure == Failure::Cancelled || (run.once && sendings > 0) {
             self.queue.close();
         }
         if failure == Failure::Status(LOOP_DETECTED) {
@@ -203,7 +199,7 @@ impl Progress {
             status: result.head.map(|(status, _)| status),
             retry_after: result.retry_after,
             after,
-            sent: result.sent,
+            sendings,
         });
         if let Some(answer) = answer
             && self
@@ -215,6 +211,23 @@ impl Progress {
         }
         if !run.all_at_once || self.under_way.is_empty() {
             self.begin(run, attempts);
+        }
+    }
+
+    /// Nothing is sent again from now on, and what has not begun does not.
+    fn note_losers(&mut self, run: &RequestRun, attempts: &impl Attempts) {
+        run.tries.end();
+        let withdrawn = attempts.withdraw().map(|attempt| {
+            let cancelled = AttemptResult::failed(Failure::Cancelled);
+            FinishedAttempt::new(attempt, cancelled).attempt.id
+        });
+        for (loser, control) in mem::take(&mut self.under_way) {
+            self.attempt_log.add(Lost {
+                after: loser.started.elapsed(),
+                // Those that have begun may still send it.
+                sendings: control.sendings().max(u32::from(withdrawn != Some(loser))),
+                ..Lost::unanswered(loser, Failure::Cancelled)
+            });
         }
     }
 
@@ -262,7 +275,8 @@ impl Progress {
             self.queue.close();
             return false;
         }
-        self.under_way.push(attempt.id);
+        let control = Arc::clone(&attempt.control);
+        self.under_way.push((attempt.id, control));
         if let Err(ended) = attempts.start(attempt) {
             self.ended(run, *ended, attempts);
         }

@@ -6,12 +6,13 @@
 //! when no other endpoint has a usable answer, and is never a hedge.
 //!
 //! Always: within a round no endpoint comes twice; over all rounds there are no more than
-//! `-max-tries`. Each round has the order of the first one.
+//! `-max-tries`, and each attempt that sends the request once more makes it one less. Each round has the order of the first one.
 //!
 //! Time comes in from outside. Cost: no allocation unless an endpoint is passed over.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::cooldown::{Cooldown, Permit};
@@ -26,7 +27,6 @@ pub(super) struct Queue {
     backups: Option<Tier>,
     /// One has been asked.
     has_begun: bool,
-    tries_left: u32,
     closed: bool,
 }
 
@@ -45,6 +45,36 @@ enum Stage {
 pub(super) struct Known<'a> {
     pub(super) ranking: &'a Ranking,
     pub(super) cooldown: &'a Cooldown,
+    pub(super) tries: &'a Tries,
+}
+
+/// How often a request may still be sent.
+#[derive(Debug)]
+pub(super) struct Tries(AtomicU32);
+
+impl Tries {
+    /// None: there is no limit.
+    pub(super) fn new(max_tries: Option<NonZeroU32>) -> Self {
+        Self(AtomicU32::new(max_tries.map_or(u32::MAX, NonZeroU32::get)))
+    }
+
+    /// Takes one, if one is left.
+    pub(super) fn take(&self) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.is_ok()
+    }
+
+    /// From now on none is left.
+    pub(super) fn end(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn are_used_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
 }
 
 /// What is under way when the next endpoint is to be asked.
@@ -57,14 +87,13 @@ pub(super) enum Beside {
 }
 
 impl Queue {
-    /// The endpoints in this order; no more than `max_tries` over all rounds.
-    pub(super) fn new(sequence: Sequence, max_tries: Option<NonZeroU32>) -> Self {
+    /// The endpoints in this order.
+    pub(super) fn new(sequence: Sequence) -> Self {
         Self {
             stage: Stage::Endpoints,
             endpoints: Tier::new(sequence),
             backups: None,
             has_begun: false,
-            tries_left: max_tries.map_or(u32::MAX, NonZeroU32::get),
             closed: false,
         }
     }
@@ -96,10 +125,11 @@ impl Queue {
     }
 
     /// Beside an attempt that takes too long another one could start now.
-    pub(super) fn has_another(&self, cooldown: &Cooldown, now: Instant) -> bool {
+    pub(super) fn has_another(&self, known: Known<'_>, now: Instant) -> bool {
         let mut left = self.endpoints.sequence.clone();
         !self.has_to_wait(Beside::Slow)
-            && left.any(|index| cooldown.passed_over(index, now).is_none())
+            && !known.tries.are_used_up()
+            && left.any(|index| known.cooldown.passed_over(index, now).is_none())
     }
 
     /// All endpoints once more.
@@ -118,7 +148,7 @@ impl Queue {
         now: Instant,
         beside: Beside,
     ) -> Option<(usize, Permit)> {
-        if self.closed || self.has_to_wait(beside) {
+        if self.closed || self.has_to_wait(beside) || known.tries.are_used_up() {
             return None;
         }
         let next = loop {
@@ -130,10 +160,10 @@ impl Queue {
             }
             self.stage = self.stage.next()?;
         };
-        self.has_begun = true;
-        self.tries_left = self.tries_left.saturating_sub(1);
-        self.closed = self.tries_left == 0;
-        Some(next)
+        let is_left = known.tries.take();
+        self.has_begun |= is_left;
+        self.closed = known.tries.are_used_up();
+        is_left.then_some(next)
     }
 
     fn next_of_stage(&mut self, known: Known<'_>, now: Instant) -> Option<(usize, Permit)> {

@@ -165,6 +165,17 @@ impl Attempts for Race {
             }
         }
     }
+
+    fn withdraw(&self) -> Option<Attempt> {
+        let mut own = lock(&self.own);
+        match mem::replace(&mut *own, OwnAttempt::Free) {
+            OwnAttempt::Next(attempt) => Some(attempt),
+            other => {
+                *own = other;
+                None
+            }
+        }
+    }
 }
 
 impl Race {

@@ -12,13 +12,13 @@ use super::attempt_log::Again;
 use super::dispatcher::Dispatcher;
 use super::endpoint_list::EndpointList;
 use super::policy::Policy;
-use super::queue::{Beside, Known, Queue};
+use super::queue::{Beside, Known, Queue, Tries};
 use super::usable::{MAX_QUIET, MAX_WAIT, UnusableBody};
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::logging::RequestName;
 use crate::upstream::control::{AttemptControl, Limit, RequestCancellation};
-use crate::upstream::endpoint::{Attempted, Endpoint, UpstreamRequest};
+use crate::upstream::endpoint::{Endpoint, UpstreamRequest};
 use crate::upstream::failure::{Failure, Timeout};
 use crate::upstream::response::Response;
 use crate::util::body::Body;
@@ -53,6 +53,8 @@ pub(super) struct RequestRun {
     pub(super) request: Arc<Request>,
     /// No endpoint must get it twice.
     pub(super) once: bool,
+    /// Taken by each attempt, and where an attempt sends the request once more.
+    pub(super) tries: Tries,
     /// The client's going away cancels all attempts.
     pub(super) cancellation: Arc<RequestCancellation>,
     pub(super) deadline: Instant,
@@ -112,6 +114,7 @@ impl RequestRun {
         Known {
             ranking: &self.list.ranking,
             cooldown: &self.list.cooldown,
+            tries: &self.tries,
         }
     }
 
@@ -123,9 +126,9 @@ impl RequestRun {
             head: &self.request.head,
             body: &self.request.body,
             session: &self.request.session,
-            once: self.once,
+            again: &|| !self.once && self.tries.take(),
         };
-        let Attempted { result, sent } = attempt.endpoint.attempt(request, &control);
+        let result = attempt.endpoint.attempt(request, &control);
         let head_after = attempt.id.started.elapsed();
         let head = result.as_ref().ok().map(|answer| answer.head.status);
         let (mut answer, mut failure) = match result {
@@ -173,7 +176,6 @@ impl RequestRun {
             answer,
             failure,
             retry_after,
-            sent,
             head: head.map(|status| (status, head_after)),
         }
     }

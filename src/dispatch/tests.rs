@@ -68,6 +68,7 @@ pub(super) fn run(urls: &[String], mode: Mode) -> RequestRun {
         dispatcher: Arc::new(dispatcher),
         request: Arc::new(request),
         once: false,
+        tries: Tries::new(None),
         cancellation: Arc::default(),
         deadline: now + PATIENCE,
     }

@@ -104,7 +104,7 @@ pub const NO_ATTEMPTS: &str = "\"attempts\":[]";
 pub struct AttemptReport<'a> {
     /// The endpoint's number.
     pub endpoint: usize,
-    /// `usable`, `cancelled`, `not_tried` or the type of the error (RFC 9209 2.3).
+    /// `usable`, `cancelled`, `unsent`, `not_tried` or the type of the error (RFC 9209 2.3).
     pub outcome: &'a str,
     /// Why the answer is not usable, in words.
     pub reason: Option<&'a dyn Display>,
@@ -114,6 +114,8 @@ pub struct AttemptReport<'a> {
     pub duration: Duration,
     /// It was a hedge.
     pub hedged: bool,
+    /// How often the request was sent once more, on another connection.
+    pub resent: u32,
 }
 
 impl<'a> RequestReport<'a> {
@@ -191,6 +193,9 @@ impl Display for AttemptReport<'_> {
             self.hedged,
             OrNull(self.status),
         )?;
+        if self.resent > 0 {
+            write!(f, ",\"resent\":{}", self.resent)?;
+        }
         self.reason
             .map_or(Ok(()), |reason| reason_member(f, reason))?;
         f.write_str("}")
@@ -326,6 +331,7 @@ mod tests {
             status: Some(503),
             duration: Duration::from_millis(2),
             hedged: false,
+            resent: 1,
         };
         let won = AttemptReport {
             endpoint: 1,
@@ -334,6 +340,7 @@ mod tests {
             status: Some(200),
             duration: Duration::from_millis(1),
             hedged: true,
+            resent: 0,
         };
         let report = RequestReport {
             request: RequestName {
@@ -354,8 +361,8 @@ mod tests {
             ",\"client\":\"127.0.0.1:5123\",\"method\":\"GET\",\"target\":\"/\\\\xff\\\"\",\
              \"status\":200,\"bytes\":123,\"duration_s\":0.003000,\"endpoint\":1,\"hedged\":true,\
              \"attempts\":[{\"endpoint\":0,\"outcome\":\"destination_unavailable\",\
-             \"duration_s\":0.002000,\"hedged\":false,\"status\":503,\"reason\":\"status 503\"},\
-             {\"endpoint\":1,\"outcome\":\"usable\",\"duration_s\":0.001000,\"hedged\":true,\
+             \"duration_s\":0.002000,\"hedged\":false,\"status\":503,\"resent\":1,\
+             \"reason\":\"status 503\"},{\"endpoint\":1,\"outcome\":\"usable\",\"duration_s\":0.001000,\"hedged\":true,\
              \"status\":200}]"
         );
         let given_up = RequestReport {

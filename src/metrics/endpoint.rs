@@ -65,6 +65,8 @@ pub struct EndpointCounters {
     pub cancelled: Counter,
     /// Attempts of which nothing was sent.
     pub unsent: Counter,
+    /// How often attempts have sent the request once more, on another connection.
+    pub resent: Counter,
     /// From the start of an attempt to the head of its answer.
     pub head: Histogram,
     failures: [Counter; REASONS.len()],

@@ -115,6 +115,15 @@ fn upstreams(page: &mut Page, endpoints: &[EndpointSnapshot]) {
         }
     }
     page.family(
+        "brp_upstream_resent_total",
+        "counter",
+        "How often an attempt sent the request once more, on another connection, since the first \
+         one was closed without an answer.",
+    );
+    for endpoint in endpoints {
+        page.sample("", &[("endpoint", &endpoint.number)], endpoint.resent);
+    }
+    page.family(
         "brp_upstream_response_head_seconds",
         "histogram",
         "From the start of an attempt to the head of its answer.",

@@ -69,6 +69,7 @@ pub(super) struct EndpointSnapshot {
     pub(super) no_head: u64,
     pub(super) cancelled: u64,
     pub(super) unsent: u64,
+    pub(super) resent: u64,
     pub(super) head: Distribution,
     /// Reason, how many; none that are zero.
     pub(super) failures: Vec<(&'static str, u64)>,
@@ -171,6 +172,7 @@ fn endpoint(state: EndpointState, history: &History) -> EndpointSnapshot {
         no_head: counters.no_head.get(),
         cancelled: counters.cancelled.get(),
         unsent: counters.unsent.get(),
+        resent: counters.resent.get(),
         head: counters.head.read(),
         failures: counters.failures().collect(),
         wins: counters.wins.get(),

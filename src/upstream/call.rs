@@ -34,6 +34,15 @@ pub struct Call {
     pub trace: CallTrace,
 }
 
+impl Call {
+    /// A part of the request was sent.
+    pub(super) fn note_sent(&mut self) {
+        if !std::mem::replace(&mut self.trace.sent, true) {
+            self.control.note_sending();
+        }
+    }
+}
+
 /// Where a connection comes from.
 #[derive(Debug, Default)]
 pub enum Route {

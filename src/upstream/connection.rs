@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use ureq::unversioned::transport::Buffers as _;
 
-use super::call::{is_idle_timeout, offers_authentication, outside_a_call, with_call};
+use super::call::{Call, is_idle_timeout, offers_authentication, outside_a_call, with_call};
 use super::capture::HeadCapture;
 use super::control::AttemptControl;
 use super::failure::{ExchangeFault, Failure};
@@ -275,7 +275,7 @@ impl Connection {
                 Ok(None) => self.pending = None,
                 Ok(Some(amount)) => {
                     if !pending.head.is_empty() {
-                        with_call(|call| call.trace.sent = true);
+                        with_call(Call::note_sent);
                     }
                     pending.take(amount);
                 }

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,7 @@ pub struct AttemptControl {
     /// Set while `state` is locked.
     cancelled: AtomicBool,
     state: Mutex<State>,
+    sendings: AtomicU32,
 }
 
 /// Called once, under the lock.
@@ -106,6 +107,7 @@ impl AttemptControl {
                 waker: None,
                 alarm: None,
             }),
+            sendings: AtomicU32::new(0),
         });
         request.add(&control);
         control
@@ -122,6 +124,17 @@ impl AttemptControl {
         if let Some(Waker(wake)) = state.waker.take() {
             wake();
         }
+    }
+
+    /// The first part of the request is being sent, on a connection that is another one each time.
+    pub(super) fn note_sending(&self) {
+        self.sendings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// On how many connections at least a part of the request was sent.
+    #[must_use]
+    pub fn sendings(&self) -> u32 {
+        self.sendings.load(Ordering::Relaxed)
     }
 
     /// From now on the attempt's waits end at `limit`.

@@ -5,7 +5,7 @@
 //! arrived; they are counted apart.
 
 use crate::common::{
-    backend::{Act, Backend, Refused, Step, script, send, status},
+    backend::{Act, Backend, Refused, Step, hangup, script, send, status},
     eventually,
     proxy::{Builder, Proxy},
     scrape::Scrape,
@@ -34,6 +34,8 @@ fn faulty(seed: u32) -> Backend {
             2 => status(200).body("cut in the middle").cut(5, Act::Close),
             3 => script([send("HTTP/1.1 200 "), Act::Close]),
             4 => late(status(200).body("late")),
+            // On a kept connection it is sent again.
+            5 => hangup(),
             _ => status(200).body("well"),
         }
     })
@@ -45,6 +47,13 @@ fn late(step: Step) -> Step {
 
 fn calls(backend: &Backend) -> f64 {
     f64::from(u32::try_from(backend.calls()).unwrap())
+}
+
+/// How often attempts of this endpoint have sent their request once more.
+fn resent(scrape: &Scrape, endpoint: usize) -> f64 {
+    scrape.get(&format!(
+        "brp_upstream_resent_total{{endpoint=\"{endpoint}\"}}"
+    ))
 }
 
 fn check(start: impl FnOnce(&[&dyn crate::common::backend::Endpoint]) -> Builder, is_serial: bool) {
@@ -80,7 +89,7 @@ fn check(start: impl FnOnce(&[&dyn crate::common::backend::Endpoint]) -> Builder
         let begin = format!("brp_upstream_requests_total{{endpoint=\"{number}\",");
         let series = scrape.named(&begin).into_iter();
         let sent = series.filter(|series| !series.contains("unsent"));
-        sent.map(|series| scrape.get(series)).sum::<f64>()
+        sent.map(|series| scrape.get(series)).sum::<f64>() + resent(scrape, number)
     };
     let seen = [(0, &backends[0]), (2, &backends[1]), (3, &backends[2])];
     let scrape = eventually(
@@ -125,9 +134,11 @@ fn check(start: impl FnOnce(&[&dyn crate::common::backend::Endpoint]) -> Builder
             assert_eq!((cancelled, unsent), (0.0, 0.0));
             let answered =
                 format!("brp_upstream_response_head_seconds_count{{endpoint=\"{number}\"}}");
-            assert_eq!(scrape.get(&answered) + attempts(number, "none"), calls);
+            let others = attempts(number, "none") + resent(&scrape, number);
+            assert_eq!(scrape.get(&answered) + others, calls);
         }
     }
+    assert!(resent(&scrape, 0) > 0.0, "{scrape:#?}");
     assert_eq!(attempts(1, ""), attempts(1, "unsent"));
     let lines = |words: &str| log.iter().filter(|line| line.contains(words)).count();
     let served = lines("request / served in ");

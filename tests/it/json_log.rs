@@ -2,7 +2,7 @@
 
 use crate::common::{
     DEADLINE, Gate,
-    backend::{Act, Backend, Endpoint, Refused, never, raw, script, send, status, wait},
+    backend::{Act, Backend, Endpoint, Refused, hangup, never, raw, script, send, status, wait},
     client::Client,
     eventually,
     process::Process,
@@ -12,6 +12,7 @@ use crate::common::{
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -420,13 +421,11 @@ fn the_log_agrees_with_the_clients_and_the_endpoints_to_the_request() {
     const CLIENTS: u8 = 4;
     const EACH: usize = 50;
     let all = usize::from(CLIENTS) * EACH;
-    let turn = std::sync::atomic::AtomicUsize::new(0);
-    let faulty = Backend::choosing(move |_| {
-        match turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 4 {
-            0 => status(503),
-            1 => status(404).body("no"),
-            _ => status(200).body("ok"),
-        }
+    let turn = AtomicUsize::new(0);
+    let faulty = Backend::choosing(move |_| match turn.fetch_add(1, Ordering::Relaxed) % 4 {
+        0 => status(503),
+        1 => status(404).body("no"),
+        _ => status(200).body("ok"),
     });
     // Half of what comes to it.
     let second = Backend::choosing(|request| {
@@ -482,6 +481,69 @@ fn the_log_agrees_with_the_clients_and_the_endpoints_to_the_request() {
         .map(|r| r["duration_s"].as_f64().unwrap())
         .sum();
     assert!(sum > 0.0 && sum <= most, "{sum} of {most}");
+}
+
+#[test]
+fn attempts_and_what_they_have_sent_again_are_as_many_as_in_the_metrics() {
+    for is_serial in [true, false] {
+        let faulty = || {
+            let turn = AtomicUsize::new(0);
+            Backend::choosing(move |_| match turn.fetch_add(1, Ordering::Relaxed) % 5 {
+                4 => hangup(),
+                _ => status(200).body("ok"),
+            })
+        };
+        let backends = [faulty(), faulty(), faulty()];
+        let endpoints = backends.each_ref().map(|backend| backend as &dyn Endpoint);
+        let start = if is_serial {
+            Proxy::serial
+        } else {
+            Proxy::fanout
+        };
+        let proxy = JsonProxy::start(start(&endpoints).flag("-monitor", ":0"));
+        let words = "monitor on: ";
+        let line = object(&proxy.process.out.wait(words, |line| line.contains(words)));
+        let line = line["message"]
+            .as_str()
+            .unwrap()
+            .replace("monitor", "starting");
+        let mut monitor = Client::connect(started_on(&line));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut client = proxy.client();
+                    for _ in 0..50 {
+                        client.get("/");
+                    }
+                });
+            }
+        });
+        let requests = proxy.requests(200);
+        let attempts = requests
+            .iter()
+            .filter_map(|request| request["attempts"].as_array());
+        let attempts: Vec<_> = attempts.flatten().collect();
+        let all = f64::from(u32::try_from(attempts.len()).unwrap());
+        let name = "brp_upstream_requests_total";
+        let scrape = || Scrape::parse(&monitor.get("/metrics").body());
+        // Losers end behind the answer.
+        let scrape = eventually("attempts", scrape, |scrape| scrape.sum(name, "") >= all);
+        assert_eq!(scrape.sum(name, ""), all);
+        let resent = attempts
+            .iter()
+            .filter_map(|attempt| attempt["resent"].as_f64());
+        let resent: f64 = resent.sum();
+        let counted = scrape.sum("brp_upstream_resent_total", "");
+        if is_serial {
+            let calls: usize = backends.iter().map(Backend::calls).sum();
+            assert!(resent > 0.0);
+            assert_eq!(resent, counted);
+            assert_eq!(all + resent, f64::from(u32::try_from(calls).unwrap()));
+        } else {
+            // A loser may have been about to send again when another one won.
+            assert!(resent <= counted, "{resent} {counted}");
+        }
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::{
 };
 
 /// All families of the contract, and their types.
-const FAMILIES: [(&str, &str); 26] = [
+const FAMILIES: [(&str, &str); 27] = [
     ("brp_build_info", "gauge"),
     ("brp_clients_gone_total", "counter"),
     ("brp_connections_active", "gauge"),
@@ -37,6 +37,7 @@ const FAMILIES: [(&str, &str); 26] = [
     ("brp_upstream_failures_total", "counter"),
     ("brp_upstream_healthy", "gauge"),
     ("brp_upstream_requests_total", "counter"),
+    ("brp_upstream_resent_total", "counter"),
     ("brp_upstream_response_head_seconds", "histogram"),
     ("process_cpu_seconds_total", "counter"),
     ("process_max_fds", "gauge"),

@@ -6,6 +6,7 @@ use crate::common::{
     client::Client,
     eventually,
     proxy::Proxy,
+    scrape::Scrape,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -282,6 +283,42 @@ fn a_408_on_a_kept_connection_is_no_reason_to_send_again_what_must_be_sent_once(
     assert_eq!(proxy.post("/", "body").status(), 500);
     proxy.wait_for_log("(status 408 on a kept connection)");
     assert_eq!(backend.calls(), 2);
+}
+
+#[test]
+fn what_is_sent_again_is_counted_and_takes_a_try() {
+    for (tries, answered, resent) in [("0", 200, 1), ("1", 500, 0), ("2", 200, 1)] {
+        for stale in [hangup(), raw(IDLE_TIMEOUT).then([Act::Close])] {
+            let steps = [status(200).body("first"), stale, status(200).body("second")];
+            let backend = Backend::replies(steps.into_iter().take(2 + resent));
+            let proxy = Proxy::serial(&[&backend])
+                .flag("-max-tries", tries)
+                .flag("-monitor", ":0")
+                .start();
+            assert_eq!(proxy.get_and_settle("/first").body(), "first");
+            assert_eq!(proxy.post("/", "body").status(), answered, "{tries}");
+            let counted = f64::from(u8::try_from(resent).unwrap());
+            let wanted = [
+                ("brp_upstream_resent_total{endpoint=\"0\"}", counted),
+                ("brp_http_request_duration_seconds_count", 2.0),
+                ("brp_retries_total", 0.0),
+            ];
+            Scrape::with(&proxy, &wanted);
+            assert_eq!(backend.calls(), 2 + resent);
+        }
+    }
+}
+
+#[test]
+fn a_try_that_is_used_up_by_sending_again_is_not_left_for_the_next_endpoint_or_round() {
+    let backend = Backend::replies([status(200).body("first"), hangup(), hangup()]);
+    let next = Backend::untouched();
+    let proxy = Proxy::serial(&[&backend, &next])
+        .flag("-max-tries", "2")
+        .flag("-rounds", "2")
+        .start();
+    assert_eq!(proxy.get_and_settle("/first").body(), "first");
+    assert_eq!(proxy.get("/").status(), 500);
 }
 
 #[test]

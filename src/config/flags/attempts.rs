@@ -83,7 +83,7 @@ pub(super) const GROUP: Group<Options> = Group {
             name: "-max-tries",
             takes: Takes::Value("NUMBER"),
             default: "0",
-            help: "the most attempts of a request, hedges and rounds included; 0: no limit",
+            help: "the most attempts of a request, hedges, rounds and resends included; 0: no limit",
             set: |to, text| {
                 let tries = values::number_from(text, 0, " (0: no limit)").map(NonZeroU32::new);
                 put(&mut to.config.policy.max_tries, tries)

@@ -12,6 +12,7 @@ const FAILED: Option<PassedOver> = Some(PassedOver::Failed(1, LONG));
 struct Setting {
     ranking: Ranking,
     cooldown: Cooldown,
+    tries: Tries,
     now: Instant,
 }
 
@@ -30,6 +31,7 @@ impl Setting {
         Self {
             ranking: Ranking::new(order, count, backups),
             cooldown,
+            tries: Tries::new(None),
             now,
         }
     }
@@ -38,11 +40,14 @@ impl Setting {
         Known {
             ranking: &self.ranking,
             cooldown: &self.cooldown,
+            tries: &self.tries,
         }
     }
 
     fn queue(&self, max_tries: u32) -> Queue {
-        Queue::new(self.ranking.sequence(self.now), NonZeroU32::new(max_tries))
+        let tries = Tries::new(NonZeroU32::new(max_tries)).0.into_inner();
+        self.tries.0.store(tries, Ordering::Relaxed);
+        Queue::new(self.ranking.sequence(self.now))
     }
 
     /// What comes, beside this, until something has to be waited for or the round is over.
@@ -272,7 +277,7 @@ fn another_one_could_start_beside_a_slow_one_only_where_it_would() {
         for _ in 0..begun {
             queue.next(setting.known(), setting.now, Beside::Nothing);
         }
-        let has = queue.has_another(&setting.cooldown, setting.now);
+        let has = queue.has_another(setting.known(), setting.now);
         let starts = queue.next(setting.known(), setting.now, Beside::Slow);
         assert_eq!((has, starts.is_some()), (wanted, wanted));
     }

@@ -69,6 +69,28 @@ fn an_attempt_that_panics_has_failed() {
 }
 
 #[test]
+fn an_attempt_that_has_not_begun_when_another_one_wins_is_unsent() {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let run = run(&listeners.each_ref().map(url), Mode::Fanout);
+    let scope = run.dispatcher.threads.scope();
+    let race = Race::new(run, Box::new(|_| ()), scope.spawner().clone());
+    lock(&race.progress).begin(&race.run, &*race);
+    let (mut stream, _) = listeners[1].accept().unwrap();
+    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let won = race.received.recv_timeout(PATIENCE).unwrap();
+    let mut progress = lock(&race.progress);
+    progress.ended(&race.run, won, &*race);
+    let attempts = progress.dispatched(&race.run).unwrap().attempt_log;
+    let attempts = attempts.in_json().to_string();
+    assert!(
+        attempts.contains("{\"endpoint\":0,\"outcome\":\"unsent\","),
+        "{attempts}"
+    );
+    assert!(matches!(*lock(&race.own), OwnAttempt::Free));
+    assert_eq!(race.run.list.get(0).unwrap().counters.unsent.get(), 1);
+}
+
+#[test]
 fn an_endpoint_that_is_much_slower_than_others_is_not_waited_for() {
     let silent = Silent::new(3);
     let patience = &silent.race.run.list.patience;
