@@ -168,7 +168,7 @@ fn run(
     let ready_file = ready_file.map(|path| write_ready_file(path, &ready));
     let ready_file = ready_file.transpose()?;
 
-    let mut status = Status::ready(notifier.clone(), dispatcher);
+    let mut status = Status::ready(notifier.clone(), Arc::clone(&dispatcher));
     let stop = wait(&stop_signals, config.stop_after, &idle_monitor, &mut status);
     announce(&stop, logging, &config.log.destination);
     drop(ready_file);
@@ -178,6 +178,7 @@ fn run(
         monitor.stopping();
     }
     let cut_off = server.stop(config.drain, queue);
+    dispatcher.stopping();
     if cut_off > 0 {
         let drain = GoDuration::from(config.drain);
         info!("requests that were cut off: {cut_off}, not ended within {drain} (-drain)");

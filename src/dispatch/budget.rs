@@ -86,7 +86,12 @@ impl HeldBack {
             return None;
         }
         self.reported = Some(now);
-        Some(mem::take(&mut self.number))
+        Some(self.take())
+    }
+
+    /// How many there have been since the last report.
+    pub fn take(&mut self) -> u64 {
+        mem::take(&mut self.number)
     }
 }
 
@@ -102,6 +107,7 @@ mod tests {
         assert!((0..41).all(|_| held_back.add(before).is_none()));
         assert_eq!(held_back.add(now + REPORT_INTERVAL), Some(42));
         assert_eq!(held_back.add(now + REPORT_INTERVAL), None);
+        assert_eq!((held_back.take(), held_back.take()), (1, 0));
     }
 
     /// How many of these requests get their hedge, each of which wants one.

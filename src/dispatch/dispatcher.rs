@@ -108,12 +108,12 @@ impl Dispatcher {
     pub(super) fn hold_back(&self) {
         self.metrics.hedges_held_back.add();
         let number = lock(&self.held_back).add(Instant::now());
-        if let Some(number) = number {
-            info!(
-                "hedges held back since the last such line: {number}, the budget is used up \
-                 (-hedge-budget)"
-            );
-        }
+        report_held_back(number.unwrap_or_default());
+    }
+
+    /// Logs what is logged once in a while, for the last time.
+    pub fn stopping(&self) {
+        report_held_back(lock(&self.held_back).take());
     }
 
     /// How long the last attempt may take before it is hedged, if it may be at all.
@@ -161,6 +161,15 @@ impl Dispatcher {
             Some(Failure::Internal(_)) => {}
             Some(_) => list.ranking.failed(endpoint, now),
         }
+    }
+}
+
+fn report_held_back(number: u64) {
+    if number > 0 {
+        info!(
+            "hedges held back since the last such line: {number}, the budget is used up \
+             (-hedge-budget)"
+        );
     }
 }
 

@@ -155,10 +155,19 @@ impl Session {
                 self.connection.begin_request();
                 return Ok(request);
             }
-            if self.refused.is_some() {
-                self.wait_for_more_of_head(self.received_at + REFUSED_HEAD_TIMEOUT)?;
-            } else if parser.has_begun() {
-                self.wait_for_more_of_head(self.received_at + limits.header_timeout)?;
+            if parser.has_begun() || self.refused.is_some() {
+                let wait = match &self.refused {
+                    Some(_) => REFUSED_HEAD_TIMEOUT,
+                    None => limits.header_timeout,
+                };
+                if let Err(reason) = self.wait_for_more_of_head(self.received_at + wait) {
+                    return Err(match reason {
+                        CloseReason::Rejected(rejection) => {
+                            parser.name(rejection, self.received.unused()).into()
+                        }
+                        CloseReason::Silent => CloseReason::Silent,
+                    });
+                }
             } else {
                 self.wait_for_first_byte(idle_until)?;
                 self.received_at = Instant::now();

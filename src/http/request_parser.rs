@@ -393,8 +393,10 @@ impl RequestParser {
         span.in_text(from(bytes, self.start))
     }
 
-    /// The rejection with what has been understood of the request line.
-    fn name(&self, rejection: Rejection, bytes: &[u8]) -> Rejection {
+    /// The rejection with what has been understood of the request line. `bytes`: those of
+    /// the last call of [`RequestParser::parse`].
+    #[must_use]
+    pub fn name(&self, rejection: Rejection, bytes: &[u8]) -> Rejection {
         let method = str::from_utf8(self.method_in(bytes)).unwrap_or_default();
         if method.is_empty() {
             return rejection;

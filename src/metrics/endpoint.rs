@@ -90,7 +90,8 @@ impl EndpointCounters {
         }
     }
 
-    /// Counts an attempt without a usable answer. `reason`: one of [`REASONS`]; any other word is
+    /// Counts an attempt without a usable answer, or whose answer has broken off while it was
+    /// relayed. `reason`: one of [`REASONS`]; any other word is
     /// counted as `proxy_internal_error`.
     pub fn failure(&self, reason: &str) {
         let place = |word| REASONS.iter().position(|known| *known == word);

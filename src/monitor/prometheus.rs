@@ -134,8 +134,8 @@ fn upstreams(page: &mut Page, endpoints: &[EndpointSnapshot]) {
     page.family(
         "brp_upstream_failures_total",
         "counter",
-        "Attempts without a usable answer, by the error types of RFC 9209; a status that is not \
-         terminal is destination_unavailable.",
+        "Attempts without a usable answer or whose answer broke off in the relay, by the error \
+         types of RFC 9209; a status that is not terminal is destination_unavailable.",
     );
     for endpoint in endpoints {
         for (reason, count) in &endpoint.failures {

@@ -207,6 +207,9 @@ impl Exchange {
         }
         let broken = relayed.err();
         let broken = broken.map(|broken| self.break_off(broken, is_cut_off));
+        if let Some(BreakOff::Endpoint(failure)) = &broken {
+            endpoint.counters.failure(failure.error_type());
+        }
         let reason = match &broken {
             Some(broken) => Some(broken as &dyn Display),
             None => (!usable).then_some(&NO_USABLE_ANSWER as &dyn Display),

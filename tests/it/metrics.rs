@@ -3,7 +3,7 @@
 use crate::common::{
     Gate,
     backend::{Act, Backend, Refused, hangup, raw, script, send, status},
-    client::Client,
+    client::{Client, End},
     eventually,
     proxy::Proxy,
     scrape::{Scrape, ask, monitor_of},
@@ -76,6 +76,19 @@ fn every_family_has_its_name_its_type_and_its_help() {
         scrape.get(&format!("brp_build_info{{version=\"{version}\"}}")),
         1.0
     );
+}
+
+#[test]
+fn an_answer_that_breaks_off_in_the_relay_is_a_failure() {
+    let beginning = "HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n";
+    let generate = Act::Generate(1_000_000);
+    let cut = Backend::always(script([send(beginning), generate, Act::Close]));
+    let proxy = Proxy::serial(&[&cut]).flag("-monitor", ":0").start();
+    assert_ne!(proxy.get("/").end, End::Complete);
+    let failures =
+        "brp_upstream_failures_total{endpoint=\"0\",reason=\"http_response_incomplete\"}";
+    let served = "brp_http_requests_total{code=\"200\",method=\"GET\"}";
+    Scrape::with(&proxy, &[(failures, 1.0), (served, 1.0)]);
 }
 
 #[test]

@@ -76,6 +76,19 @@ fn the_best_answer_of_an_exhausted_request() {
 }
 
 #[test]
+fn a_head_that_stalls_behind_its_request_line() {
+    let backend = Backend::untouched();
+    let proxy = Proxy::serial(&[&backend])
+        .flag("-header-timeout", "300ms")
+        .start();
+    let mut client = proxy.client();
+    client.send("GET /stalls HTTP/1.1\r\nHost: x\r\n");
+    assert_eq!(client.response().status(), 408);
+    let from = client.local_address();
+    is_named(&proxy, "refused a request of ", "GET /stalls", from);
+}
+
+#[test]
 fn a_request_that_was_given_up() {
     let backend = Backend::always(never());
     let proxy = Proxy::serial(&[&backend]).start();
