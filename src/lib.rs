@@ -30,7 +30,7 @@
 //! | what a client may take: sizes, numbers, idle and other times | `downstream/limits.rs`; the defaults: `config/flags/clients.rs` |
 //! | how long idle connections to endpoints are kept | `upstream/pool.rs` |
 //! | a flag: name, default, text, check | the file of its group in `config/flags/` |
-//! | a metric | counted in `metrics/`, shown by `monitor/prometheus.rs` |
+//! | a metric | held in `metrics/`, counted by `dispatch/attempt.rs` or `proxy/handler.rs`, read by `monitor/snapshot.rs`, shown by `monitor/prometheus.rs` |
 //! | a line about a request in the log | `proxy/handler.rs`; its form: `logging/request.rs` |
 
 pub mod cli;

@@ -35,7 +35,7 @@ mod rounds;
 mod run;
 mod serial;
 pub mod status_set;
-pub mod usable;
+pub mod unusable_body;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;

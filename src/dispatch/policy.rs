@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::status_set::StatusSet;
-use super::usable::UnusableBody;
+use super::unusable_body::UnusableBody;
 
 /// How requests are put to endpoints.
 #[derive(Debug, Default)]

@@ -1,5 +1,5 @@
-//! One request on its way through the endpoints: which is next, one attempt, and whether its
-//! answer is usable.
+//! One request on its way through the endpoints: which is next, and how each answer is judged: by
+//! its status (`status_set`), then by its body (`unusable_body`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::dispatcher::Dispatcher;
 use super::endpoint_list::EndpointList;
 use super::policy::Policy;
 use super::queue::{Beside, Known, Queue, Tries};
-use super::usable::{MAX_QUIET, MAX_WAIT, UnusableBody};
+use super::unusable_body::{MAX_QUIET, MAX_WAIT, UnusableBody};
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::logging::RequestName;

@@ -1,5 +1,7 @@
 //! What a client may take: sizes, numbers, times (idle, head, body, answer). Pure rules; time comes
-//! in as a parameter. The waits themselves are in `session` and `connection`.
+//! in as a parameter. `session` waits for heads, also for the first byte (idle), `body` for bodies,
+//! `connection` for the client in the middle of a body or an answer. The defaults are in
+//! `config/flags/clients.rs`.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What is counted for one endpoint.
+//! What is counted for one endpoint, once each of its attempts has ended (`dispatch/attempt.rs`).
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Everything that is shown, read at one time.
+//! All counters and states, read at one time for the page, its JSON and the metrics: what is new
+//! is read here first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

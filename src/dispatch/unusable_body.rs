@@ -1,4 +1,4 @@
-//! Which answers are not usable in spite of their status: `-unusable-body`.
+//! `-unusable-body`: answers that are not usable for what their bodies say.
 //!
 //! JSON-RPC, GraphQL and others report errors with status 200. What such an answer looks like is
 //! a regular expression, which is searched for in the beginning of its body. Bytes are matched,
