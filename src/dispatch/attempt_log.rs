@@ -265,7 +265,7 @@ impl fmt::Display for Lost {
             | Failure::Broken(_)
             | Failure::Cancelled => {
                 let again = Again(self.retry_after);
-                write!(f, "{}{again} after {after}", self.failure)
+                write!(f, "{} after {after}{again}", self.failure)
             }
             // Which of the time-outs, and the flag, are in the line of the endpoint.
             Failure::Timeout(_) => write!(f, "timed out after {after}"),
@@ -387,7 +387,7 @@ mod tests {
         attempt_log.attempts[0].retry_after = Duration::from_secs(30);
         assert_eq!(
             attempt_log.to_string(),
-            "0: status 429, again in 30s after 4ms, 1: status 500 after 4ms"
+            "0: status 429 after 4ms, again in 30s, 1: status 500 after 4ms"
         );
     }
 

@@ -6,13 +6,14 @@
 //! when no other endpoint has a usable answer, and is never a hedge.
 //!
 //! Always: within a round no endpoint comes twice; over all rounds there are no more than
-//! `-max-tries`, and each attempt that sends the request once more makes it one less. Each round has the order of the first one.
+//! `-max-tries`, and each attempt that sends the request once more makes it one less. Each round
+//! has the order of the first one.
 //!
 //! Time comes in from outside. Cost: no allocation unless an endpoint is passed over.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::cooldown::{Cooldown, Permit};
@@ -50,30 +51,39 @@ pub(super) struct Known<'a> {
 
 /// How often a request may still be sent.
 #[derive(Debug)]
-pub(super) struct Tries(AtomicU32);
+pub(super) struct Tries {
+    left: AtomicU32,
+    ended: AtomicBool,
+}
 
 impl Tries {
     /// None: there is no limit.
     pub(super) fn new(max_tries: Option<NonZeroU32>) -> Self {
-        Self(AtomicU32::new(max_tries.map_or(u32::MAX, NonZeroU32::get)))
+        Self {
+            left: AtomicU32::new(max_tries.map_or(u32::MAX, NonZeroU32::get)),
+            ended: AtomicBool::new(false),
+        }
     }
 
     /// Takes one, if one is left.
     pub(super) fn take(&self) -> bool {
         let less = |left: u32| left.checked_sub(1);
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        taken.is_ok()
+        let order = Ordering::Relaxed;
+        !self.ended.load(order) && self.left.fetch_update(order, order, less).is_ok()
+    }
+
+    /// So many that were taken have not been used.
+    pub(super) fn give_back(&self, number: u32) {
+        self.left.fetch_add(number, Ordering::Relaxed);
     }
 
     /// From now on none is left.
     pub(super) fn end(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn are_used_up(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.ended.load(Ordering::Relaxed) || self.left.load(Ordering::Relaxed) == 0
     }
 }
 

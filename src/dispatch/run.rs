@@ -1,6 +1,7 @@
 //! One request on its way through the endpoints: which is next, and how each answer is judged: by
 //! its status (`status_set`), then by its body (`unusable_body`).
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -122,13 +123,21 @@ impl RequestRun {
     pub(super) fn perform(&self, attempt: &mut Attempt) -> AttemptResult {
         let policy = self.policy();
         let control = Arc::clone(&attempt.control);
+        let resends = Cell::new(0);
         let request = UpstreamRequest {
             head: &self.request.head,
             body: &self.request.body,
             session: &self.request.session,
-            again: &|| !self.once && self.tries.take(),
+            again: &|| {
+                let may_be = !self.once && self.tries.take();
+                resends.set(resends.get() + u32::from(may_be));
+                may_be
+            },
         };
         let result = attempt.endpoint.attempt(request, &control);
+        // Where no connection could be had for it, nothing was sent again.
+        let resent = control.sendings().saturating_sub(1);
+        self.tries.give_back(resends.get().saturating_sub(resent));
         let head_after = attempt.id.started.elapsed();
         let head = result.as_ref().ok().map(|answer| answer.head.status);
         let (mut answer, mut failure) = match result {

@@ -42,9 +42,6 @@ const TINY_HTTP_THREADS: usize = 5;
 /// How long the accept thread rests when there are too few descriptors.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a new connection waits for a thread before it is refused.
-const THREAD_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// A shortage is over when there has been none for so long.
 const SHORTAGE_END: Duration = Duration::from_secs(1);
 
@@ -204,7 +201,7 @@ impl Acceptor {
             let mut pause = FIRST_PAUSE;
             // The threads of a start that fails half way last for some seconds: first it is tried
             // without.
-            while !pool_threads::can_start(TINY_HTTP_THREADS)
+            while pool_threads::startable(TINY_HTTP_THREADS) < TINY_HTTP_THREADS
                 || self.start_accepting(RESTART_TIMEOUT).is_err()
             {
                 self.table.wait_for_change(pause);
@@ -327,14 +324,15 @@ impl Acceptor {
     /// panic without.
     fn wait_for_thread(&self, pool: &PoolThreads) -> bool {
         let begun = Instant::now();
-        while !pool.has_idle() && !pool_threads::can_start(1) {
+        loop {
+            let has_thread = pool.has_thread(Instant::now());
             let waited = begun.elapsed();
-            if waited >= THREAD_TIMEOUT {
-                return false;
+            if has_thread || self.table.is_stopping() || waited >= pool.timeout() {
+                pool.note(has_thread);
+                return has_thread;
             }
             self.rest(Errno::AGAIN, waited);
         }
-        true
     }
 
     /// Accepting has failed: some time passes, and room is made where there was none, for a

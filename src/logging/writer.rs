@@ -19,6 +19,7 @@ use std::{iter, thread};
 use crossbeam_channel::Receiver;
 use log::{Log, Record};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::fstat;
 
 use super::config::LogDestination;
 use super::queue::{Item, Queue};
@@ -47,8 +48,10 @@ pub(super) fn run(
                 Item::Flush(done) => flushes.push(done),
                 Item::Reopen => match open(destination) {
                     Ok(new) => {
+                        if !is_same(&file, &new) {
+                            failed += ends(&mem::take(&mut begun));
+                        }
                         file = new;
-                        failed += ends(&mem::take(&mut begun));
                     }
                     Err(error) => drop(writeln!(io::stderr(), "{error}; the old one stays in use")),
                 },
@@ -63,7 +66,7 @@ pub(super) fn run(
         failed += ends(rest) - ends(&begun);
         queue.bytes.fetch_sub(lines.len(), Ordering::SeqCst);
         let dropped = failed + queue.dropped.fetch_add(failed, Ordering::SeqCst);
-        if rest.is_empty() && dropped > reported {
+        if rest.is_empty() && !out.is_empty() && dropped > reported {
             // In one statement: Rust 1.88 drops the arguments at its end.
             log.log(
                 &Record::builder()
@@ -78,6 +81,14 @@ pub(super) fn run(
         if items.is_empty() {
             flushes.clear();
         }
+    }
+}
+
+/// Whether both are the same file, or it can't be told.
+fn is_same(old: &File, new: &File) -> bool {
+    match (fstat(old), fstat(new)) {
+        (Ok(old), Ok(new)) => (old.st_dev, old.st_ino) == (new.st_dev, new.st_ino),
+        _ => true,
     }
 }
 

@@ -45,8 +45,7 @@ pub const LIMITS: Limits = Limits {
     max_connections: 32,
     workers: 32,
     max_header: 16 << 10,
-    // A body would only keep it waiting.
-    max_body: 0,
+    max_body: 4 << 10,
     idle_timeout: Duration::from_secs(75),
     header_timeout: Duration::from_secs(1),
     client_timeout: Duration::from_secs(5),

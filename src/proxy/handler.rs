@@ -11,7 +11,7 @@ use super::relay::{Broken, relay};
 use super::{local, proxy_status};
 use crate::dispatch::attempt_log::AttemptLog;
 use crate::dispatch::{Dispatched, Dispatcher, Request, Winner};
-use crate::downstream::limits::TOO_MANY;
+use crate::downstream::limits::{TOO_FEW_THREADS, TOO_MANY};
 use crate::downstream::{ClientRequest, Handler, Responder, log_refusal};
 use crate::http::endpoint_url::EndpointUrl;
 use crate::http::forward::{ForwardRules, response_head};
@@ -115,7 +115,7 @@ fn counted_as(rejection: &Rejection) -> Refusal {
         413 => Refusal::Body,
         417 => Refusal::Expectation,
         431 => Refusal::Head,
-        503 if rejection.reason == TOO_MANY => Refusal::Connections,
+        503 if [TOO_MANY, TOO_FEW_THREADS].contains(&&*rejection.reason) => Refusal::Connections,
         503 => Refusal::Workers,
         505 => Refusal::Version,
         508 => Refusal::Loop,

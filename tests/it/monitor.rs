@@ -101,7 +101,7 @@ fn what_is_asked_of_it_is_neither_logged_nor_counted() {
         ("CONNECT h:1 HTTP/1.1\r\n\r\n", 405),
         ("GET /livez HTTP/1.1\r\n\r\n", 400),
         (
-            "GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n",
+            "GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n",
             413,
         ),
     ] {

@@ -10,6 +10,8 @@ use crate::common::{
 };
 use std::{
     collections::{HashMap, HashSet},
+    io::{Read, Write},
+    net::TcpListener,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -307,6 +309,37 @@ fn what_is_sent_again_is_counted_and_takes_a_try() {
             assert_eq!(backend.calls(), 2 + resent);
         }
     }
+}
+
+#[test]
+fn a_try_is_left_where_nothing_could_be_sent_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dying = format!("http://{}", listener.local_addr().unwrap());
+    // It ends when it has got its second request.
+    let endpoint = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let read_head = || {
+            let mut received = Vec::new();
+            while !received.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                (&stream).read_exact(&mut byte).unwrap();
+                received.extend(byte);
+            }
+        };
+        read_head();
+        (&stream)
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst")
+            .unwrap();
+        read_head();
+        drop(listener);
+    });
+    let next = Backend::always(status(200).body("next"));
+    let proxy = Proxy::serial(&[&dying, &next])
+        .flag("-max-tries", "2")
+        .start();
+    assert_eq!(proxy.get_and_settle("/first").body(), "first");
+    assert_eq!(proxy.get("/").body(), "next");
+    endpoint.join().unwrap();
 }
 
 #[test]

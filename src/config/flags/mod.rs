@@ -37,7 +37,8 @@ pub static PROXY: Program<Options> = Program {
         (
             "SIGNALS",
             "SIGTERM and SIGINT stop it: the listener is closed, and requests in flight get up to \
-             -drain to end. A second one ends it at once. SIGHUP and SIGUSR1 reopen the log file.",
+             -drain to end. A second one ends it at once, with exit status 1. SIGHUP and SIGUSR1 \
+             reopen the log file; SIGHUP also reads files of endpoints anew.",
         ),
         (
             "EXIT STATUS",

@@ -45,8 +45,8 @@ impl Setting {
     }
 
     fn queue(&self, max_tries: u32) -> Queue {
-        let tries = Tries::new(NonZeroU32::new(max_tries)).0.into_inner();
-        self.tries.0.store(tries, Ordering::Relaxed);
+        let tries = Tries::new(NonZeroU32::new(max_tries)).left.into_inner();
+        self.tries.left.store(tries, Ordering::Relaxed);
         Queue::new(self.ranking.sequence(self.now))
     }
 
