@@ -64,6 +64,7 @@ pub(super) fn page(snapshot: &Snapshot, view: &View) -> String {
         let number = endpoint.number;
         let get = |name: &str| get(&format!("e{number}-{name}"));
         let state = [get("asked"), get("over")].concat();
+        let state = with(&state, get("ejections"));
         let _ = writeln!(page, "\nendpoint {number}: {} {state}", endpoint.upstream);
         for (name, value) in [
             ("attempts", with(get("attempts"), get("codes"))),
