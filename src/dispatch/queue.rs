@@ -69,7 +69,7 @@ impl Tries {
     pub(super) fn take(&self) -> bool {
         let less = |left: u32| left.checked_sub(1);
         let order = Ordering::Relaxed;
-        !self.ended.load(order) && self.left.fetch_update(order, order, less).is_ok()
+        !self.have_ended() && self.left.fetch_update(order, order, less).is_ok()
     }
 
     /// So many that were taken have not been used.
@@ -82,8 +82,13 @@ impl Tries {
         self.ended.store(true, Ordering::Relaxed);
     }
 
+    /// Whether another attempt has won.
+    pub(super) fn have_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     pub(super) fn are_used_up(&self) -> bool {
-        self.ended.load(Ordering::Relaxed) || self.left.load(Ordering::Relaxed) == 0
+        self.have_ended() || self.left.load(Ordering::Relaxed) == 0
     }
 }
 

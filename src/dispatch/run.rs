@@ -123,7 +123,7 @@ impl RequestRun {
     pub(super) fn perform(&self, attempt: &mut Attempt) -> AttemptResult {
         let policy = self.policy();
         let control = Arc::clone(&attempt.control);
-        let resends = Cell::new(0);
+        let (resends, given_up) = (Cell::new(0), Cell::new(false));
         let request = UpstreamRequest {
             head: &self.request.head,
             body: &self.request.body,
@@ -131,10 +131,15 @@ impl RequestRun {
             again: &|| {
                 let may_be = !self.once && self.tries.take();
                 resends.set(resends.get() + u32::from(may_be));
+                given_up.set(self.tries.have_ended());
                 may_be
             },
         };
-        let result = attempt.endpoint.attempt(request, &control);
+        let mut result = attempt.endpoint.attempt(request, &control);
+        if given_up.get() && result.is_err() {
+            // A kept connection was closed, which is no failure; but an answer is not wanted any more.
+            result = Err(Failure::Cancelled);
+        }
         // Where no connection could be had for it, nothing was sent again.
         let resent = control.sendings().saturating_sub(1);
         self.tries.give_back(resends.get().saturating_sub(resent));

@@ -8,6 +8,7 @@ use crate::common::{
     client::End,
     eventually,
     proxy::Proxy,
+    scrape::Scrape,
     settled, text,
 };
 use std::{
@@ -279,6 +280,45 @@ fn answers_are_never_mixed_up() {
             });
         }
     });
+}
+
+#[test]
+fn a_loser_whose_kept_connection_is_closed_has_not_failed() {
+    let [first, second, closes, never] = [(); 4].map(|()| Gate::closed());
+    let other = Backend::replies(
+        [&never, &second, &never].map(|gate| status(200).body("other").after(gate)),
+    );
+    let closing = Backend::replies([
+        status(200).body("closing").after(&first),
+        script([wait(&closes), Act::Close]),
+        status(200).body("closing"),
+    ]);
+    let proxy = Proxy::fanout(&[&other, &closing])
+        .flag("-max-fails", "1")
+        .flag("-monitor", ":0")
+        .start();
+    let code = |code: &str, count: f64| {
+        let upstream = closing.authority();
+        let series = format!(
+            "brp_upstream_requests_total{{endpoint=\"1\",upstream=\"{upstream}\",code=\"{code}\"}}"
+        );
+        Scrape::with(&proxy, &[(&series, count)])
+    };
+    let mut client = proxy.client();
+    client.request("GET /", "");
+    other.wait_for_calls(1);
+    first.open();
+    assert_eq!(client.response().body(), "closing");
+    code("200", 1.0);
+    client.request("GET /", "");
+    closing.wait_for_calls(2);
+    other.wait_for_calls(2);
+    second.open();
+    assert_eq!(client.response().body(), "other");
+    closes.open();
+    let scrape = code("cancelled", 1.0);
+    assert_eq!(scrape.sum("brp_upstream_failures_total", ""), 0.0);
+    assert_eq!(proxy.get("/").body(), "closing");
 }
 
 #[test]
