@@ -7,7 +7,7 @@ use crate::common::{
     eventually, is_soon, median,
     proxy::Proxy,
     refusing::{AT_ONCE, is_refusal},
-    settled, uninterrupted,
+    uninterrupted,
 };
 use std::{
     io::{Read, Write},
@@ -89,7 +89,7 @@ fn the_connection_that_has_waited_longest_for_a_request_makes_room() {
     for number in order {
         assert_eq!(clients[number].get("/").body(), "served");
         // Its thread waits for the next request.
-        settled(|| proxy.wakeups());
+        proxy.wait_until_at_rest();
     }
     let mut gone = Vec::new();
     let mut newcomers = Vec::new();

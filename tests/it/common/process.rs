@@ -1,6 +1,6 @@
 //! A program under test: its lines, its end, its entries in `/proc`.
 
-use super::{DEADLINE, lock, wait_until};
+use super::{DEADLINE, eventually, lock, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
@@ -203,17 +203,38 @@ impl Process {
             .count()
     }
 
+    /// Waits until all of its threads wait, and go on waiting for a moment: one that has been woken
+    /// and has not got a processor yet does not.
+    #[track_caller]
+    pub fn wait_until_at_rest(&self) {
+        let measure = || {
+            let before = self.wakeups();
+            thread::sleep(Duration::from_millis(20));
+            let waiting = |status: &String| status.contains("\nState:\tS ");
+            (
+                self.thread_statuses().iter().all(waiting),
+                self.wakeups().wrapping_sub(before),
+            )
+        };
+        eventually("threads at rest", measure, |found| *found == (true, 0));
+    }
+
+    /// `/proc/PID/task/TID/status` of each thread.
+    fn thread_statuses(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks
+            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok())
+            .collect()
+    }
+
     /// How often its threads have run again after a wait, those that have ended left out.
     pub fn wakeups(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        let status =
-            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
         let count = |status: String| -> Option<u64> {
             let mut lines = status.lines();
             let line = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             line?.trim().parse().ok()
         };
-        status.filter_map(count).sum()
+        self.thread_statuses().into_iter().filter_map(count).sum()
     }
 
     /// The most memory it ever had, in KiB.
