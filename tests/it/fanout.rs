@@ -284,10 +284,12 @@ fn answers_are_never_mixed_up() {
 
 #[test]
 fn a_loser_whose_kept_connection_is_closed_has_not_failed() {
-    let [first, second, closes, never] = [(); 4].map(|()| Gate::closed());
-    let other = Backend::replies(
-        [&never, &second, &never].map(|gate| status(200).body("other").after(gate)),
-    );
+    let [first, second, closes, first_other] = [(); 4].map(|()| Gate::closed());
+    let gates = [first_other, second.clone()];
+    let other = Backend::choosing(move |request| {
+        let gate = &gates[usize::from(request.target == "/second")];
+        status(200).body("other").after(gate)
+    });
     let closing = Backend::replies([
         status(200).body("closing").after(&first),
         script([wait(&closes), Act::Close]),
@@ -310,7 +312,7 @@ fn a_loser_whose_kept_connection_is_closed_has_not_failed() {
     first.open();
     assert_eq!(client.response().body(), "closing");
     code("200", 1.0);
-    client.request("GET /", "");
+    client.request("GET /second", "");
     closing.wait_for_calls(2);
     other.wait_for_calls(2);
     second.open();
