@@ -222,8 +222,7 @@ fn places_before(listed: &[EndpointConfig], before: &[&Endpoint]) -> Vec<Option<
 mod tests {
     use super::*;
     use crate::http::endpoint_config::HeaderLines;
-    use crate::upstream::endpoint::{ConnectionMonitor, EndpointPolicy, MAX_IDLE};
-    use crate::upstream::tls;
+    use std::time::Duration;
 
     /// A letter is a host, a digit behind it the value of a header line.
     fn configs(text: &str) -> Vec<EndpointConfig> {
@@ -241,13 +240,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_stays_is_found_by_its_url_and_then_by_its_lines() {
-        let settings = Settings {
-            tls: tls::client_config([], None).unwrap(),
-            policy: EndpointPolicy::default(),
-            rules: Arc::default(),
-            idle_connections: 1,
-            idle_monitor: Arc::new(ConnectionMonitor::new(MAX_IDLE)),
-        };
+        let settings = Settings::for_tests(Duration::ZERO);
         for (before, now, wanted) in [
             ("a b c", "a b c", &[Some(0), Some(1), Some(2)][..]),
             ("a b c", "c d a", &[Some(2), None, Some(0)]),

@@ -95,8 +95,8 @@ impl AttemptLog {
 
     /// Whether an attempt was under way when another one won.
     pub(super) fn has_cancelled(&self) -> bool {
-        let cancelled = |lost: &Lost| lost.failure == Failure::Cancelled;
-        self.attempts.iter().any(cancelled)
+        let mut attempts = self.attempts.iter();
+        attempts.any(|lost| lost.failure == Failure::Cancelled && lost.sendings > 0)
     }
 
     /// What an exhausted request is told about: the first endpoint that leads back to a proxy in

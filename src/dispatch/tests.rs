@@ -13,9 +13,8 @@ use crate::http::endpoint_url::EndpointUrl;
 use crate::http::header::Headers;
 use crate::http::request::{RequestHead, Version};
 use crate::upstream::control::{AttemptControl, Limit};
-use crate::upstream::endpoint::{ConnectionMonitor, Endpoint, EndpointPolicy, MAX_IDLE, Settings};
+use crate::upstream::endpoint::{Endpoint, Settings};
 use crate::upstream::failure::{Failure, Timeout};
-use crate::upstream::tls;
 use crate::util::body::Body;
 use crate::util::thread_pool::ThreadPool;
 
@@ -26,16 +25,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// A GET that is to be put to these endpoints.
 pub(super) fn run(urls: &[String], mode: Mode) -> RequestRun {
-    let settings = Settings {
-        tls: tls::client_config([], None).unwrap(),
-        policy: EndpointPolicy {
-            connect_timeout: PATIENCE,
-            renew_after: None,
-        },
-        rules: Arc::default(),
-        idle_connections: 8,
-        idle_monitor: Arc::new(ConnectionMonitor::new(MAX_IDLE)),
-    };
+    let settings = Settings::for_tests(PATIENCE);
     let endpoints = urls.iter().enumerate().map(|(number, url)| {
         let url: EndpointUrl = url.parse().unwrap();
         Endpoint::new(number, url.into(), &settings).unwrap()

@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::catch_unwind;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -20,8 +20,8 @@ use super::Handler;
 use super::connection::{ClientConnection, Cookie, cookie};
 use super::limits::{Limits, RATE_SPAN, TOO_FEW_THREADS, TOO_MANY};
 use super::pool_threads::{self, PoolThreads};
+use super::responder::refusal;
 use super::table::{Admission, Table};
-use crate::http::local_reply::rejected;
 use crate::http::request::Rejection;
 use crate::util::io_error::describe;
 use crate::util::lock::{lock, wait, wait_timeout_while};
@@ -280,7 +280,7 @@ impl Acceptor {
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
                 Err(errno) => {
-                    self.rest(errno, RATE_SPAN);
+                    self.rest_after(errno);
                     continue;
                 }
             };
@@ -296,7 +296,7 @@ impl Acceptor {
                 Ok(duplicate) => TcpStream::from(duplicate),
                 Err(errno) => {
                     drop(socket);
-                    self.rest(errno, RATE_SPAN);
+                    self.rest_after(errno);
                     continue;
                 }
             };
@@ -331,32 +331,29 @@ impl Acceptor {
                 pool.note(has_thread);
                 return has_thread;
             }
-            self.rest(Errno::AGAIN, waited);
+            self.rest(TOO_FEW_THREADS, Some(waited));
         }
     }
 
-    /// Accepting has failed: some time passes, and room is made where there was none, for a
-    /// newcomer that has waited for so long. `EAGAIN`: there was no thread.
-    fn rest(&self, errno: Errno, waited: Duration) {
+    /// Accepting has failed so.
+    fn rest_after(&self, errno: Errno) {
+        let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        // As if a newcomer had waited long enough.
+        let waited = shortages.contains(&errno).then_some(RATE_SPAN);
+        self.rest(&describe(&errno.into()), waited);
+    }
+
+    /// Some time passes in which nothing can be accepted. Room is made for a newcomer that has waited
+    /// for so long, if that helps.
+    fn rest(&self, reason: &str, waited: Option<Duration>) {
         if lock(&self.accepting)
             .short
             .replace(Instant::now())
             .is_none()
         {
-            let reason = match errno {
-                Errno::AGAIN => TOO_FEW_THREADS.to_owned(),
-                _ => describe(&errno.into()),
-            };
             warn!("cannot accept connections for the time being: {reason}");
         }
-        let shortages = [
-            Errno::AGAIN,
-            Errno::MFILE,
-            Errno::NFILE,
-            Errno::NOBUFS,
-            Errno::NOMEM,
-        ];
-        if shortages.contains(&errno) {
+        if let Some(waited) = waited {
             self.table.shed_one(waited);
         }
         self.table.wait_for_change(SHORTAGE_PAUSE);
@@ -421,9 +418,7 @@ impl Acceptor {
         let mut request = [0; 16 * 1024];
         let _ = rustix::net::recv(&socket, &mut request, RecvFlags::DONTWAIT);
         let rejection = Rejection::new(503, reason);
-        let is_origin = self.table.limits().is_origin;
-        let now = Instant::now();
-        let answer = rejected(&rejection, SystemTime::now(), is_origin);
+        let (now, answer) = (Instant::now(), refusal(&rejection, self.table.limits()));
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let sent = rustix::net::send(&socket, &answer, flags).unwrap_or_default();
         self.handler.refused(&rejection, client, now, sent as u64);

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::connection::{ClientConnection, End};
-use super::limits::StallTimer;
+use super::limits::{Limits, StallTimer};
 use super::table::{Table, Work};
 use crate::http::local_reply::rejected;
 use crate::http::request::{Persistence, Rejection};
@@ -143,14 +143,18 @@ impl Drop for Responder {
         }
         let mut rejection = Rejection::new(500, "internal error");
         rejection.is_head = self.is_head;
-        let is_origin = self.table.limits().is_origin;
-        let answered = self.write_all(&rejected(&rejection, SystemTime::now(), is_origin));
+        let answered = self.write_all(&refusal(&rejection, self.table.limits()));
         self.end(if answered.is_ok() {
             End::Close
         } else {
             End::Cut
         });
     }
+}
+
+/// The answer to a request that is rejected now by a server with these limits.
+pub(super) fn refusal(rejection: &Rejection, limits: &Limits) -> Vec<u8> {
+    rejected(rejection, SystemTime::now(), limits.is_origin)
 }
 
 /// Logs that a request of `client` was rejected, the first byte of which was received then, with

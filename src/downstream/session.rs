@@ -10,7 +10,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -23,8 +23,7 @@ use super::body;
 use super::connection::{ClientConnection, Cookie, End, Phase};
 use super::limits::{StallTimer, TOO_MANY};
 use super::received::{CloseReason, HEAD_READ, Received, SHUT_PAUSE};
-use super::responder::{Responder, send_all};
-use crate::http::local_reply::rejected;
+use super::responder::{Responder, refusal, send_all};
 use crate::http::request::{Rejection, RequestHead, ValidatedRequest};
 use crate::http::request_parser::RequestParser;
 use crate::logging::RequestName;
@@ -160,14 +159,7 @@ impl Session {
                     Some(_) => REFUSED_HEAD_TIMEOUT,
                     None => limits.header_timeout,
                 };
-                if let Err(reason) = self.wait_for_more_of_head(self.received_at + wait) {
-                    return Err(match reason {
-                        CloseReason::Rejected(rejection) => {
-                            parser.name(rejection, self.received.unused()).into()
-                        }
-                        CloseReason::Silent => CloseReason::Silent,
-                    });
-                }
+                self.wait_for_more_of_head(&parser, self.received_at + wait)?;
             } else {
                 self.wait_for_first_byte(idle_until)?;
                 self.received_at = Instant::now();
@@ -214,7 +206,11 @@ impl Session {
         Err(CloseReason::Silent)
     }
 
-    fn wait_for_more_of_head(&mut self, deadline: Instant) -> Result<(), CloseReason> {
+    fn wait_for_more_of_head(
+        &mut self,
+        parser: &RequestParser,
+        deadline: Instant,
+    ) -> Result<(), CloseReason> {
         if !self.connection.enter(Phase::Head) {
             return Err(CloseReason::Silent);
         }
@@ -223,7 +219,8 @@ impl Session {
         if !poll_until(&mut fds, deadline).map_err(|_| CloseReason::Silent)? {
             let reason = "request head not complete in time (-header-timeout)";
             let late = || Rejection::new(408, reason);
-            return Err(self.refused.take().unwrap_or_else(late).into());
+            let rejection = self.refused.take().unwrap_or_else(late);
+            return Err(parser.name(rejection, self.received.unused()).into());
         }
         let flags = RecvFlags::DONTWAIT;
         match self.received.receive(socket, HEAD_READ, flags) {
@@ -339,8 +336,7 @@ impl Session {
 
     /// Answers a request that is not served. What follows on the connection is in doubt.
     fn refuse(&self, rejection: &Rejection) {
-        let is_origin = self.acceptor.table().limits().is_origin;
-        let answer = rejected(rejection, SystemTime::now(), is_origin);
+        let answer = refusal(rejection, self.acceptor.table().limits());
         let (mut timer, mut sent) = (StallTimer::new(LINGER), 0);
         let result = send_all(&self.connection, &answer, &mut timer, true, &mut sent);
         let handler = self.acceptor.handler();

@@ -74,6 +74,23 @@ pub struct Settings {
     pub idle_monitor: Arc<ConnectionMonitor>,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// Without roots of its own, header rules and renewal.
+    pub(crate) fn for_tests(connect_timeout: Duration) -> Self {
+        Self {
+            tls: super::tls::client_config([], None).expect("no roots are added"),
+            policy: EndpointPolicy {
+                connect_timeout,
+                renew_after: None,
+            },
+            rules: Arc::default(),
+            idle_connections: 8,
+            idle_monitor: Arc::new(ConnectionMonitor::new(MAX_IDLE)),
+        }
+    }
+}
+
 /// The monitor of the idle connections to all endpoints.
 pub type ConnectionMonitor = IdleMonitor<Box<Connection>>;
 
@@ -274,16 +291,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     fn settings() -> Settings {
-        Settings {
-            tls: crate::upstream::tls::client_config([], None).unwrap(),
-            policy: EndpointPolicy {
-                connect_timeout: PATIENCE,
-                renew_after: None,
-            },
-            rules: Arc::default(),
-            idle_connections: 8,
-            idle_monitor: Arc::new(ConnectionMonitor::new(MAX_IDLE)),
-        }
+        Settings::for_tests(PATIENCE)
     }
 
     /// A back end, and an endpoint that stands for it.
