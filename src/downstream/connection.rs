@@ -61,7 +61,7 @@ pub(super) struct ClientConnection {
     socket: Arc<TcpStream>,
     /// The number of the `tiny_http` server that it came through.
     server: usize,
-    /// Of the threads of that server.
+    /// Counts it for the threads of that server.
     in_pool: Served,
     /// False: it is to be refused.
     is_admitted: bool,

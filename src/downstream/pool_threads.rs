@@ -4,10 +4,13 @@
 //! connection is lost then, and nothing is accepted until there is another accept thread. So it
 //! gets a connection only if a thread of the pool is idle or a thread can be started.
 //!
-//! Cost: some atomic numbers for a connection. Where the pool may be about to start threads, some
-//! are started to see whether they can be, at most once a second or for each eight that it starts.
+//! Cost: some numbers for a connection. Where the pool may be about to start threads, some are
+//! started to see whether they can be, at most once a second or for each eight that it starts. Where
+//! none can be, the state of each thread is looked at.
 
 use std::cell::OnceCell;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,8 +23,8 @@ use crate::util::lock::lock;
 /// With so many a pool begins. They wait until each has served for the first time.
 const FIRST: usize = 4;
 
-/// More than this must be idle: one that has just finished is not back in its pool at once.
-const RETURNING: usize = 2;
+/// A thread whose connection has ended is back in its pool after so long, on a busy machine, too.
+const RETURN: Duration = Duration::from_millis(200);
 
 /// How many are tried to be started.
 const TRIED: usize = 8;
@@ -33,6 +36,9 @@ const TRUST: Duration = Duration::from_secs(1);
 /// before it was refused.
 const TIMEOUT: Duration = Duration::from_secs(1);
 const NEXT_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// How long threads that have ended are waited for.
+const CLEARED: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// Counts this thread in its pool.
@@ -48,6 +54,9 @@ pub(super) struct PoolThreads {
     all_members: AtomicUsize,
     /// Connections that have been given to them and are not over.
     connections: AtomicUsize,
+    /// Those of them that no thread has come for. For each the pool may be starting one.
+    arriving: AtomicUsize,
+    ended: Mutex<Ended>,
     /// Up to which size the pool may grow, and until when that is believed.
     trusted: Mutex<Option<(usize, Instant)>>,
     /// The last connection was refused.
@@ -58,15 +67,21 @@ impl PoolThreads {
     /// Whether a thread is idle, or one can be started.
     pub(super) fn has_thread(&self, now: Instant) -> bool {
         let unused = FIRST.saturating_sub(self.all_members.load(Ordering::Relaxed));
+        // One that arrives meanwhile is counted twice, which does no harm.
+        let arriving = self.arriving.load(Ordering::Relaxed);
         let size = self.members.load(Ordering::Relaxed) + unused;
-        if size > self.connections.load(Ordering::Relaxed) + RETURNING {
+        let returning = lock(&self.ended).count(now);
+        let connections = self.connections.load(Ordering::Relaxed);
+        if size > connections + returning {
             return true;
         }
+        let most_started = size + arriving;
         let mut trusted = lock(&self.trusted);
-        if trusted.is_none_or(|(most, until)| size >= most || now >= until) {
-            *trusted = Some((size + startable(TRIED), now + TRUST));
+        if trusted.is_none_or(|(most, until)| most_started >= most || now >= until) {
+            *trusted = Some((most_started + startable(TRIED), now + TRUST));
         }
-        trusted.is_some_and(|(most, _)| size < most)
+        trusted.is_some_and(|(most, _)| most_started < most)
+            || size > connections + returning.min(runnable())
     }
 
     /// How long a new connection may wait for a thread.
@@ -86,13 +101,53 @@ impl PoolThreads {
     /// A connection is about to be given to one of them.
     pub(super) fn serve(self: &Arc<Self>) -> Served {
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Served(Arc::clone(self))
+        self.arriving.fetch_add(1, Ordering::Relaxed);
+        Served {
+            pool: Arc::clone(self),
+            has_arrived: AtomicBool::new(false),
+        }
+    }
+}
+
+/// How many connections have ended lately.
+#[derive(Debug, Default)]
+struct Ended {
+    /// When the newer of two spans began.
+    since: Option<Instant>,
+    newer: usize,
+    older: usize,
+}
+
+impl Ended {
+    /// Counts one.
+    fn add(&mut self, now: Instant) {
+        self.advance(now);
+        self.newer += 1;
+    }
+
+    /// At least those of the time in which a thread returns, at most those of twice that.
+    fn count(&mut self, now: Instant) -> usize {
+        self.advance(now);
+        self.newer + self.older
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        let age = now.saturating_duration_since(since);
+        if age >= RETURN {
+            self.older = if age < 2 * RETURN { self.newer } else { 0 };
+            self.newer = 0;
+            self.since = Some(now);
+        }
     }
 }
 
 /// Counts a connection, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Served(Arc<PoolThreads>);
+pub(super) struct Served {
+    pool: Arc<PoolThreads>,
+    has_arrived: AtomicBool,
+}
 
 impl Served {
     /// The calling thread is the one that serves it.
@@ -100,17 +155,26 @@ impl Served {
         // Of a thread that ends nothing is counted.
         let _ = MEMBER.try_with(|member| {
             member.get_or_init(|| {
-                self.0.all_members.fetch_add(1, Ordering::Relaxed);
-                self.0.members.fetch_add(1, Ordering::Relaxed);
-                Member(Arc::clone(&self.0))
+                self.pool.all_members.fetch_add(1, Ordering::Relaxed);
+                self.pool.members.fetch_add(1, Ordering::Relaxed);
+                Member(Arc::clone(&self.pool))
             });
         });
+        self.arrive();
+    }
+
+    fn arrive(&self) {
+        if !self.has_arrived.swap(true, Ordering::Relaxed) {
+            self.pool.arriving.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.arrive();
+        lock(&self.pool.ended).add(Instant::now());
+        self.pool.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -123,21 +187,47 @@ impl Drop for Member {
     }
 }
 
-/// How many threads can be started, at most so many. One more is tried: what has ended is not gone
-/// at once, and another thread may be started meanwhile.
+/// How many other threads of this process have something to do. One that waits in its pool has not.
+fn runnable() -> usize {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
+        return usize::MAX;
+    };
+    let is_runnable = |stat: &String| {
+        let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        !state.starts_with('S')
+    };
+    let stats = tasks.flatten().map(|task| task.path().join("stat"));
+    let stats = stats.filter_map(|stat| fs::read_to_string(stat).ok());
+    stats.filter(is_runnable).count().saturating_sub(1)
+}
+
+/// How many threads can be started, at most so many. One more is tried: another thread may be started
+/// meanwhile.
 pub(super) fn startable(most: usize) -> usize {
     let (gate, waiting) = bounded::<()>(0);
     let threads: Vec<_> = (0..=most)
         .map_while(|_| {
             let waiting = waiting.clone();
-            let wait = move || waiting.recv().is_ok();
+            let wait = move || {
+                let _ = waiting.recv();
+                fs::read_link("/proc/thread-self").ok()
+            };
             thread::Builder::new().spawn(wait).ok()
         })
         .collect();
     drop(gate);
     let started = threads.len();
+    // One that has ended still counts until the kernel has cleared it away, which is a while on a busy
+    // machine.
+    let until = Instant::now() + CLEARED;
     for thread in threads {
-        let _ = thread.join();
+        let Ok(Some(entry)) = thread.join() else {
+            continue;
+        };
+        let entry = Path::new("/proc").join(entry);
+        while entry.exists() && Instant::now() < until {
+            thread::sleep(Duration::from_micros(100));
+        }
     }
     started.saturating_sub(1)
 }
@@ -173,47 +263,102 @@ mod tests {
         });
     }
 
-    /// Whether it is believed without a trial.
-    fn is_sure(pool: &PoolThreads) -> bool {
-        let now = Instant::now();
-        *lock(&pool.trusted) = Some((0, now));
-        let sure = pool.has_thread(now);
-        let tried = lock(&pool.trusted).is_some_and(|(most, _)| most > 0);
-        assert!(sure, "threads can be started here");
-        !tried
+    /// Whether it is known without a trial.
+    fn is_sure(pool: &PoolThreads, now: Instant) -> bool {
+        *lock(&pool.trusted) = None;
+        assert!(pool.has_thread(now), "threads can be started here");
+        lock(&pool.trusted).is_none()
     }
 
     #[test]
-    fn a_thread_is_idle_beyond_those_that_serve_and_two() {
+    fn a_thread_is_idle_beyond_those_that_serve_and_return() {
         let pool = Arc::new(PoolThreads::default());
-        let first = pool.serve();
-        assert!(is_sure(&pool));
-        let second = pool.serve();
-        assert!(!is_sure(&pool));
-        with_members(&pool, 5, || assert!(is_sure(&pool)));
+        let mut served: Vec<_> = (1..FIRST).map(|_| pool.serve()).collect();
+        assert!(is_sure(&pool, Instant::now()));
+        served.push(pool.serve());
+        assert!(!is_sure(&pool, Instant::now()));
+        with_members(&pool, FIRST + 1, || {
+            let now = Instant::now();
+            assert!(!is_sure(&pool, now));
+            assert!(is_sure(&pool, now + 2 * RETURN));
+        });
         // All of them have ended, the first four as well.
         assert_eq!(pool.members.load(Ordering::Relaxed), 0);
-        drop((first, second));
-        assert!(!is_sure(&pool));
+        drop(served);
+        assert!(!is_sure(&pool, Instant::now() + 2 * RETURN));
+    }
+
+    #[test]
+    fn a_thread_that_waits_is_not_runnable() {
+        let (gate, waiting) = bounded::<()>(0);
+        let is_over = AtomicBool::new(false);
+        let busy = || {
+            while !is_over.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        let until = Instant::now() + Duration::from_secs(10);
+        let mut seen = false;
+        thread::scope(|scope| {
+            scope.spawn(move || waiting.recv());
+            scope.spawn(busy);
+            while !seen && Instant::now() < until {
+                // Threads of other tests are there as well.
+                let all = fs::read_dir("/proc/self/task").unwrap().count();
+                seen = (1..all - 1).contains(&runnable());
+            }
+            is_over.store(true, Ordering::Relaxed);
+            drop(gate);
+        });
+        assert!(seen);
+    }
+
+    #[test]
+    fn what_has_ended_counts_for_once_or_twice_the_time_of_a_return() {
+        let (mut ended, now) = (Ended::default(), Instant::now());
+        let almost = RETURN.saturating_sub(Duration::from_nanos(1));
+        ended.add(now);
+        ended.add(now + almost);
+        assert_eq!(ended.count(now + almost), 2);
+        ended.add(now + RETURN);
+        assert_eq!(ended.count(now + RETURN + almost), 3);
+        assert_eq!(ended.count(now + 2 * RETURN), 1);
+        assert_eq!(ended.count(now + 3 * RETURN), 0);
+        ended.add(now + 3 * RETURN);
+        assert_eq!(ended.count(now + 5 * RETURN), 0);
     }
 
     #[test]
     fn that_threads_can_be_started_is_believed_for_eight_or_a_second() {
+        const SERVED: usize = 20;
         let pool = Arc::new(PoolThreads::default());
-        let _served: Vec<_> = (0..20).map(|_| pool.serve()).collect();
+        let served: Vec<_> = (0..SERVED).map(|_| pool.serve()).collect();
         let now = Instant::now();
         assert!(pool.has_thread(now));
-        let first = *lock(&pool.trusted);
-        assert_eq!(first, Some((FIRST + TRIED, now + TRUST)));
+        let trusted = || *lock(&pool.trusted);
+        let first = trusted();
+        assert_eq!(first, Some((FIRST + SERVED + TRIED, now + TRUST)));
         let before = now + TRUST.saturating_sub(Duration::from_nanos(1));
         assert!(pool.has_thread(before));
-        assert_eq!(*lock(&pool.trusted), first);
+        assert_eq!(trusted(), first);
         assert!(pool.has_thread(now + TRUST));
-        assert_ne!(*lock(&pool.trusted), first);
-        let second = *lock(&pool.trusted);
-        with_members(&pool, FIRST + TRIED, || {
-            assert!(pool.has_thread(now + TRUST));
-            assert_ne!(*lock(&pool.trusted), second);
+        let second = trusted();
+        assert_ne!(second, first);
+        // No thread has come for them: one may be about to be started for each.
+        let mut more: Vec<_> = (1..TRIED).map(|_| pool.serve()).collect();
+        assert!(pool.has_thread(now + TRUST));
+        assert_eq!(trusted(), second);
+        more.push(pool.serve());
+        assert!(pool.has_thread(now + TRUST));
+        let third = trusted();
+        assert_ne!(third, second);
+        // One thread has come for all of them.
+        let all = || served.iter().chain(&more);
+        thread::scope(|scope| {
+            scope.spawn(|| all().for_each(Served::enter_pool));
         });
+        *lock(&pool.trusted) = Some((FIRST + 1, now + TRUST));
+        assert!(pool.has_thread(now));
+        assert_eq!(trusted(), Some((FIRST + 1, now + TRUST)));
     }
 }
