@@ -19,10 +19,12 @@ const MOST_SHOWN: usize = 24;
 /// The same in JSON.
 const MOST_IN_JSON: usize = 256;
 
-/// The attempts that did not win, in the order in which they ended.
+/// The attempts that did not win, in the order in which they were started.
 #[derive(Debug, Default)]
 pub struct AttemptLog {
     attempts: Vec<Lost>,
+    /// The place of the one that an exhausted request is told about.
+    decisive: usize,
     won: Option<Won>,
 }
 
@@ -63,8 +65,21 @@ impl fmt::Display for Again {
 }
 
 impl AttemptLog {
+    /// An attempt has ended that did not win.
     pub(super) fn add(&mut self, lost: Lost) {
-        self.attempts.push(lost);
+        let place = self.started_until(lost.id.started);
+        let decides = !self.attempts.get(self.decisive).is_some_and(Lost::is_loop);
+        if decides {
+            self.decisive = place;
+        } else if place <= self.decisive {
+            self.decisive += 1;
+        }
+        self.attempts.insert(place, lost);
+    }
+
+    /// How many were started until then.
+    fn started_until(&self, at: Instant) -> usize {
+        self.attempts.partition_point(|lost| lost.id.started <= at)
     }
 
     /// An attempt has won, with an answer of this status, on the last of so many connections.
@@ -85,12 +100,13 @@ impl AttemptLog {
     }
 
     /// All attempts, in the order in which they were started.
-    fn reports(&self) -> Vec<AttemptReport<'_>> {
-        let lost = self.attempts.iter().map(Lost::report);
-        let won = self.won.iter().map(Won::report);
-        let mut reports: Vec<_> = lost.chain(won).collect();
-        reports.sort_by_key(|(started, _)| *started);
-        reports.into_iter().map(|(_, report)| report).collect()
+    fn reports(&self) -> impl Iterator<Item = AttemptReport<'_>> {
+        let won = self.won.as_ref();
+        let place = won.map_or(0, |won| self.started_until(won.id.started));
+        let (before, behind) = self.attempts.split_at(place);
+        let before = before.iter().map(Lost::report);
+        let behind = behind.iter().map(Lost::report);
+        before.chain(won.map(Won::report)).chain(behind)
     }
 
     /// Whether an attempt was under way when another one won.
@@ -103,9 +119,7 @@ impl AttemptLog {
     /// front (508), else the last attempt. Why it failed, and whether the endpoint could be reached.
     #[must_use]
     pub fn decisive(&self) -> Option<(&Failure, bool)> {
-        let is_loop = |lost: &&Lost| lost.failure == Failure::Status(LOOP_DETECTED);
-        let found = self.attempts.iter().find(is_loop);
-        let lost = found.or(self.attempts.last())?;
+        let lost = self.attempts.get(self.decisive)?;
         Some((&lost.failure, lost.reached()))
     }
 
@@ -160,14 +174,14 @@ pub struct InJson<'a>(&'a AttemptLog);
 
 impl fmt::Display for InJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reports = self.0.reports();
         f.write_str("\"attempts\":[")?;
-        for (index, report) in reports.iter().take(MOST_IN_JSON).enumerate() {
+        for (index, report) in self.0.reports().take(MOST_IN_JSON).enumerate() {
             let comma = if index == 0 { "" } else { "," };
             write!(f, "{comma}{report}")?;
         }
         f.write_str("]")?;
-        match reports.len().saturating_sub(MOST_IN_JSON) {
+        let number = self.0.attempts.len() + usize::from(self.0.won.is_some());
+        match number.saturating_sub(MOST_IN_JSON) {
             0 => Ok(()),
             more => write!(f, ",\"attempts_left_out\":{more}"),
         }
@@ -175,8 +189,8 @@ impl fmt::Display for InJson<'_> {
 }
 
 impl Won {
-    fn report(&self) -> (Instant, AttemptReport<'_>) {
-        let report = AttemptReport {
+    fn report(&self) -> AttemptReport<'_> {
+        AttemptReport {
             endpoint: self.id.endpoint,
             outcome: "usable",
             reason: None,
@@ -184,8 +198,7 @@ impl Won {
             duration: self.after,
             hedged: self.id.hedged,
             resent: self.sendings.saturating_sub(1),
-        };
-        (self.id.started, report)
+        }
     }
 }
 
@@ -202,10 +215,10 @@ impl Lost {
         }
     }
 
-    fn report(&self) -> (Instant, AttemptReport<'_>) {
+    fn report(&self) -> AttemptReport<'_> {
         let failure = &self.failure;
         let is_cancelled = *failure == Failure::Cancelled;
-        let report = AttemptReport {
+        AttemptReport {
             endpoint: self.id.endpoint,
             outcome: match failure {
                 Failure::Cancelled if self.sendings == 0 => "unsent",
@@ -219,8 +232,11 @@ impl Lost {
             duration: self.after,
             hedged: self.id.hedged,
             resent: self.sendings.saturating_sub(1),
-        };
-        (self.id.started, report)
+        }
+    }
+
+    fn is_loop(&self) -> bool {
+        self.failure == Failure::Status(LOOP_DETECTED)
     }
 
     /// Whichever of the time-outs it was, one that has sent nothing was still connecting.
@@ -237,19 +253,15 @@ impl Lost {
     }
 }
 
-/// In the order in which they were started.
 impl fmt::Display for AttemptLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut attempts: Vec<&Lost> = self.attempts.iter().collect();
-        attempts.sort_by_key(|lost| lost.id.started);
-        let more = attempts.len().saturating_sub(MOST_SHOWN);
-        for (index, lost) in attempts.into_iter().take(MOST_SHOWN).enumerate() {
+        for (index, lost) in self.attempts.iter().take(MOST_SHOWN).enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{lost}")?;
         }
-        match more {
+        match self.attempts.len().saturating_sub(MOST_SHOWN) {
             0 => Ok(()),
-            _ => write!(f, ", and {more} more"),
+            more => write!(f, ", and {more} more"),
         }
     }
 }
@@ -294,10 +306,17 @@ mod tests {
 
     const MILLI: Duration = Duration::from_millis(1);
 
+    /// They were started in this order, and have ended in it.
     fn attempt_log(attempts: &[(Failure, bool)]) -> AttemptLog {
+        ended(attempts, 0..attempts.len())
+    }
+
+    /// They were started in this order, and have ended in another one.
+    fn ended(attempts: &[(Failure, bool)], order: impl IntoIterator<Item = usize>) -> AttemptLog {
         let begin = Instant::now();
         let mut attempt_log = AttemptLog::default();
-        for (endpoint, (failure, hedged)) in attempts.iter().enumerate() {
+        for endpoint in order {
+            let (failure, hedged) = &attempts[endpoint];
             let id = AttemptId {
                 endpoint,
                 hedged: *hedged,
@@ -363,13 +382,20 @@ mod tests {
 
     #[test]
     fn it_is_in_the_order_of_the_starts_whatever_ended_first() {
-        let mut attempt_log = attempt_log(&[(refused(), false), (Failure::Status(500), false)]);
-        attempt_log.attempts.reverse();
-        assert_eq!(
-            attempt_log.to_string(),
-            "0: connection refused, 1: status 500 after 4ms"
-        );
-        assert_eq!(attempt_log.decisive(), Some((&refused(), false)));
+        let attempts = [
+            (refused(), false),
+            (Failure::Status(500), false),
+            (head(), false),
+        ];
+        for (order, last) in [([2, 1, 0], 0), ([2, 0, 1], 1), ([1, 0, 2], 2)] {
+            let attempt_log = ended(&attempts, order);
+            assert_eq!(
+                attempt_log.to_string(),
+                "0: connection refused, 1: status 500 after 4ms, 2: timed out after 4ms"
+            );
+            let (failure, _) = attempt_log.decisive().unwrap();
+            assert_eq!(failure, &attempts[last].0);
+        }
     }
 
     #[test]
@@ -393,15 +419,14 @@ mod tests {
 
     #[test]
     fn in_json_all_attempts_stand_in_the_order_of_the_starts() {
-        let mut attempt_log =
-            attempt_log(&[(Failure::Cancelled, false), (Failure::Status(500), true)]);
         assert_eq!(AttemptLog::default().in_json().to_string(), NO_ATTEMPTS);
-        attempt_log.attempts.reverse();
+        let attempts = [(Failure::Cancelled, false), (Failure::Status(500), true)];
+        let mut attempt_log = ended(&attempts, [1, 0]);
         let id = AttemptId {
             endpoint: 7,
             hedged: false,
             // At the same time as another one.
-            ..attempt_log.attempts[1].id
+            ..attempt_log.attempts[0].id
         };
         attempt_log.won(id, 200, MILLI, 3);
         assert_eq!(
@@ -459,5 +484,19 @@ mod tests {
             let status = attempt_log.exhausted_status(OnExhausted::Status500);
             assert_eq!(status, if wanted == 508 { 508 } else { 500 });
         }
+        // The first answer that tells of a loop, whatever ends later and was started before.
+        let attempts = [
+            refused(),
+            Failure::Status(508),
+            head(),
+            Failure::Status(508),
+        ];
+        let attempts = attempts.map(|failure| (failure, false));
+        for order in [[1, 0, 2, 3], [2, 1, 3, 0], [0, 1, 2, 3]] {
+            let attempt_log = ended(&attempts, order);
+            assert_eq!(attempt_log.decisive, 1, "{order:?}");
+            assert_eq!(attempt_log.exhausted_status(OnExhausted::Gateway), 508);
+        }
+        assert_eq!(ended(&attempts, [3, 2, 1, 0]).decisive, 3);
     }
 }
