@@ -25,12 +25,12 @@
 //! |---|---|
 //! | which statuses are usable | `dispatch/status_set.rs`; how an answer is judged: `dispatch/run.rs` |
 //! | which status the client gets when no answer is usable | `dispatch/attempt_log.rs` |
-//! | which requests are refused, and with which status | `http/head_rules.rs` |
+//! | which requests are refused, and with which status | `http/head_rules.rs`; CONNECT: `http/request_parser.rs`; loops, `OPTIONS *`: `proxy/handler.rs`; 503: `downstream/acceptor.rs`, `downstream/session.rs` |
 //! | what is removed from, added to or changed in a message's headers | `http/forward.rs` |
 //! | what a client may take: sizes, numbers, idle and other times | `downstream/limits.rs`; the defaults: `config/flags/clients.rs` |
 //! | how long idle connections to endpoints are kept | `upstream/pool.rs` |
 //! | a flag: name, default, text, check | the file of its group in `config/flags/` |
-//! | a metric | held in `metrics/`, counted by `dispatch/attempt.rs` or `proxy/handler.rs`, read by `monitor/snapshot.rs`, shown by `monitor/prometheus.rs` |
+//! | a metric | held in `metrics/`, counted where it happens (`dispatch/`, `proxy/handler.rs`; see the headers of `metrics/`), read by `monitor/snapshot.rs`, shown by `monitor/prometheus.rs` |
 //! | a line about a request in the log | `proxy/handler.rs`; its form: `logging/request.rs` |
 
 pub mod cli;

@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn an_superseded_probe_after_a_long_retry_after_costs_a_cooldown_or_a_second() {
+    fn a_superseded_probe_after_a_long_retry_after_costs_a_cooldown_or_a_second() {
         for (cooldown, wanted) in [(without_a_rule(), SECOND), (cooldown(9), COOLDOWN)] {
             let begin = Instant::now();
             assert!(ask(&cooldown, 0, begin, 60 * SECOND));

@@ -242,7 +242,8 @@ impl RequestRun {
         asked.unwrap_or_default().min(most)
     }
 
-    /// Takes down how long the head of an answer has taken, or how long none has come.
+    /// See [`Dispatcher::record_latency`](super::dispatcher::Dispatcher::record_latency). An attempt that
+    /// has had no time says nothing of its endpoint.
     fn record_latency(&self, id: AttemptId, failure: Option<&Failure>, after: Duration) {
         let measured = match failure {
             Some(failure) if has_had_no_time(failure, after) => Some(&Failure::Cancelled),

@@ -98,7 +98,7 @@ const HEDGED: Mode = Mode::Hedged(Hedging {
 struct Started(RefCell<Vec<Attempt>>);
 
 impl Started {
-    fn marks(&self) -> Vec<AttemptId> {
+    fn ids(&self) -> Vec<AttemptId> {
         self.0.borrow().iter().map(|attempt| attempt.id).collect()
     }
 }
@@ -118,10 +118,10 @@ impl Attempts for Started {
 fn hedged(run: &RequestRun) -> Vec<(usize, bool)> {
     let (mut progress, started) = (Progress::new(run), Started::default());
     progress.begin(run, &started);
-    let first = started.marks()[0];
+    let first = started.ids()[0];
     progress.hedge(run, first, &started);
-    let marks = started.marks();
-    marks.iter().map(|id| (id.endpoint, id.hedged)).collect()
+    let ids = started.ids();
+    ids.iter().map(|id| (id.endpoint, id.hedged)).collect()
 }
 
 fn tokens_left(run: &RequestRun) -> u32 {

@@ -1,4 +1,6 @@
-//! What is counted for one endpoint, once each of its attempts has ended (`dispatch/attempt.rs`).
+//! What is counted for one endpoint: attempts, once they have ended (`dispatch/attempt.rs`), wins
+//! (`dispatch/progress.rs`), ejections (`dispatch/run.rs`), answers that break off in the relay
+//! (`proxy/handler.rs`).
 
 use std::time::Duration;
 

@@ -129,6 +129,7 @@ impl Json {
         self.write(None, value);
     }
 
+    /// A number or a boolean.
     fn number(&mut self, name: &str, value: impl Display) {
         self.write(Some(name), value);
     }

@@ -5,8 +5,9 @@
 //! It asks no endpoint. What its clients do is neither logged nor counted.
 //!
 //! Always: GET and HEAD only; no path, query or key of an endpoint's URL is shown; where it listens
-//! on a loopback address, only requests for that host are answered, so that no web page can read
-//! it through a name that it has pointed there (DNS rebinding).
+//! on a loopback address, only requests for such an address, `localhost` or the machine's own name
+//! are answered, so that no web page can read it through a name that it has pointed there (DNS
+//! rebinding).
 //!
 //! Cost: what is counted is read when it is asked for, without holding up what counts; a thread that
 //! wakes every five seconds (see `history`).

@@ -4,7 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 
 /// A number that nothing else follows from: a hash with keys of its own. Those of std's hash maps
 /// begin, in each thread, with random ones of the system's, and go on from there; so this is good
-/// for names and for spreading what should not happen at one time, and no key may be made of it.
+/// for names, for the nonce of a page and for spreading what should not happen at one time. No key may be
+/// made of it.
 #[must_use]
 pub fn number() -> u64 {
     RandomState::new().hash_one(())

@@ -45,8 +45,8 @@ fn a_backup_is_asked_when_all_others_have_failed_and_has_the_next_number() {
         assert_eq!(proxy.get("/p").body(), "backup");
         assert_eq!((sick.calls(), backup.calls()), (1, 1));
         let line = proxy.wait_for_log("request /p served in ");
-        let trail = "by endpoint 2 (0: connection refused, 1: status 503 after ";
-        assert!(line.contains(trail), "{line}");
+        let attempts = "by endpoint 2 (0: connection refused, 1: status 503 after ";
+        assert!(line.contains(attempts), "{line}");
         let lines = proxy.log_with("configuring endpoint ");
         let wanted = [
             format!("configuring endpoint 0: \"{}\"", refused.url()),

@@ -38,8 +38,8 @@ fn a_slow_attempt_is_hedged_and_the_hedge_may_win() {
     asked.open();
     assert_eq!(client.response().body(), "quick");
     let line = proxy.wait_for_log("request /p served in ");
-    let trail = line.split_once(" by endpoint 1, hedged (0: cancelled after ");
-    assert!(trail.is_some(), "{line}");
+    let attempts = line.split_once(" by endpoint 1, hedged (0: cancelled after ");
+    assert!(attempts.is_some(), "{line}");
     // The loser is cancelled.
     slow.wait_until_left();
 }

@@ -144,7 +144,7 @@ fn the_lines_of_a_request() {
         .iter()
         .position(|line| line.starts_with("request /p?q=%20x served in "))
         .unwrap_or_else(|| panic!("{log:#?}"));
-    // The trail has its own tests.
+    // The attempts have their own tests.
     let span = log[served]
         .strip_prefix("request /p?q=%20x served in ")
         .and_then(|rest| rest.split_once(" by endpoint 1 (0: status 503 after "))

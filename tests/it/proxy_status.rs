@@ -110,10 +110,10 @@ fn with_the_flag_it_tells_who_won_and_what_became_of_the_others() {
     );
     // The same words as in the log, as far as they are ASCII.
     let line = proxy.wait_for_log("request / served in ");
-    let (_, trail) = line.split_once(" by ").unwrap();
+    let (_, attempts) = line.split_once(" by ").unwrap();
     assert!(
-        member.contains(&trail.replace('µ', "u")),
-        "{member} {trail}"
+        member.contains(&attempts.replace('µ', "u")),
+        "{member} {attempts}"
     );
 
     let alone = Proxy::serial(&[&well])

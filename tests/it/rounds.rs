@@ -48,9 +48,9 @@ fn a_single_endpoint_gets_its_retries() {
         let proxy = rounds(mode(&[&flaky]), 3).start();
         assert_eq!(proxy.get("/p").body(), "third time");
         let line = proxy.wait_for_log("request /p served in ");
-        let (_, trail) = line.split_once("by endpoint 0 (").unwrap();
-        assert!(trail.starts_with("0: connection reset after "), "{line}");
-        assert!(trail.contains(", 0: status 503 after "), "{line}");
+        let (_, attempts) = line.split_once("by endpoint 0 (").unwrap();
+        assert!(attempts.starts_with("0: connection reset after "), "{line}");
+        assert!(attempts.contains(", 0: status 503 after "), "{line}");
     }
 }
 

@@ -79,7 +79,7 @@ fn a_refuser_is_left_alone_for_as_long_as_it_asks_with_hedges() {
 }
 
 #[test]
-fn the_trail_and_the_log_say_what_was_asked_for() {
+fn the_line_says_what_was_asked_for() {
     let refuser = Backend::always(refusal("30"));
     let well = Backend::always(status(200).body("well"));
     let proxy = Proxy::serial(&[&refuser, &well])
@@ -87,9 +87,9 @@ fn the_trail_and_the_log_say_what_was_asked_for() {
         .start();
     assert_eq!(proxy.get_and_settle("/").body(), "well");
     let line = proxy.wait_for_log("request / served in ");
-    let (_, trail) = line.split_once(" by endpoint 1 ").unwrap();
-    assert!(trail.starts_with("(0: status 429 after "), "{line}");
-    assert!(trail.ends_with(", again in 30s)"), "{line}");
+    let (_, attempts) = line.split_once(" by endpoint 1 ").unwrap();
+    assert!(attempts.starts_with("(0: status 429 after "), "{line}");
+    assert!(attempts.ends_with(", again in 30s)"), "{line}");
     let url = refuser.url();
     let lines = proxy.log_with(&format!("endpoint 0: {url}: "));
     let failed = format!("endpoint 0: {url}: status 429, again in 30s (GET / of ");

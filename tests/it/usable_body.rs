@@ -416,10 +416,10 @@ fn an_unusable_body_is_in_the_log_and_in_proxy_status() {
         "{line}"
     );
     let line = proxy.wait_for_log("request /second served in ");
-    let (_, trail) = line
+    let (_, attempts) = line
         .split_once("endpoint 1 (0: unusable body after ")
         .unwrap();
-    assert!(trail.ends_with(", again in 30s)"), "{line}");
+    assert!(attempts.ends_with(", again in 30s)"), "{line}");
     let url = limited.url();
     proxy.wait_for_log(&format!("endpoint 0: {url}: unusable body (GET /first of "));
     proxy.wait_for_log(&format!(

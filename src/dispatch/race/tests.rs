@@ -19,9 +19,7 @@ impl Silent {
     fn new(endpoints: usize) -> Self {
         let bind = |_| TcpListener::bind("127.0.0.1:0").unwrap();
         let listeners: Vec<_> = (0..endpoints).map(bind).collect();
-        let run = run(&listeners.iter().map(url).collect::<Vec<_>>(), Mode::Fanout);
-        let scope = run.dispatcher.threads.scope();
-        let race = Race::new(run, Box::new(|_| ()), scope.spawner().clone());
+        let (race, scope) = fanout(&listeners);
         Self {
             race,
             _listeners: listeners,
@@ -53,9 +51,9 @@ fn url(listener: &TcpListener) -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// A race with one endpoint.
-fn race_with(listener: &TcpListener) -> (Arc<Race>, Scope) {
-    let run = run(&[url(listener)], Mode::Fanout);
+/// A race of a fan-out to these. The scope waits for all attempts.
+fn fanout(listeners: &[TcpListener]) -> (Arc<Race>, Scope) {
+    let run = run(&listeners.iter().map(url).collect::<Vec<_>>(), Mode::Fanout);
     let scope = run.dispatcher.threads.scope();
     let race = Race::new(run, Box::new(|_| ()), scope.spawner().clone());
     (race, scope)
@@ -71,9 +69,7 @@ fn an_attempt_that_panics_has_failed() {
 #[test]
 fn an_attempt_that_has_not_begun_when_another_one_wins_is_unsent() {
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let run = run(&listeners.each_ref().map(url), Mode::Fanout);
-    let scope = run.dispatcher.threads.scope();
-    let race = Race::new(run, Box::new(|_| ()), scope.spawner().clone());
+    let (race, _scope) = fanout(&listeners);
     lock(&race.progress).begin(&race.run, &*race);
     let (mut stream, _) = listeners[1].accept().unwrap();
     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
@@ -125,7 +121,7 @@ fn losers_have_as_long_as_attempts_take_on_the_average() {
 #[test]
 fn what_came_of_an_attempt_is_known_when_the_next_one_starts() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (race, _scope) = race_with(&listener);
+    let (race, _scope) = fanout(std::slice::from_ref(&listener));
     let patience = &race.run.list.patience;
     let long_ago = Instant::now();
     let later = long_ago + PATIENCE;
@@ -151,7 +147,7 @@ fn what_came_of_an_attempt_is_known_when_the_next_one_starts() {
 #[test]
 fn a_usable_answer_makes_the_average_and_a_client_that_goes_does_not() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (race, _scope) = race_with(&listener);
+    let (race, _scope) = fanout(std::slice::from_ref(&listener));
     let patience = &race.run.list.patience;
     let now = Instant::now();
     let answering = thread::spawn(move || {
