@@ -1,5 +1,5 @@
-//! The same sums everywhere: what clients got, what back ends saw, the log and the metrics agree to
-//! the request.
+//! The same sums everywhere: what clients got, what back ends saw, the log, the metrics and the status
+//! page agree to the request.
 //!
 //! Attempts that were cancelled are the only ones of which the proxy cannot know whether they have
 //! arrived; they are counted apart.
@@ -8,7 +8,7 @@ use crate::common::{
     backend::{Act, Backend, Refused, Step, hangup, script, send, status},
     eventually,
     proxy::{Builder, Proxy},
-    scrape::Scrape,
+    scrape::{Scrape, ask},
     settled,
 };
 use std::{
@@ -157,6 +157,60 @@ fn check(start: impl FnOnce(&[&dyn crate::common::backend::Endpoint]) -> Builder
         let begun = scrape.sum("brp_upstream_requests_total", "");
         assert_eq!(begun, all + scrape.get("brp_retries_total"));
     }
+    check_status(&proxy, all, exhausted);
+}
+
+/// The status page and its JSON have the sums of the metrics.
+fn check_status(proxy: &Proxy, all: f64, exhausted: u32) {
+    let number = |value: &serde_json::Value| match value.as_str() {
+        Some(shown) => shown.replace(',', "").parse().unwrap(),
+        None => value.as_f64().unwrap(),
+    };
+    let attempts = |scrape: &Scrape, endpoint: usize| {
+        let label = format!("endpoint=\"{endpoint}\"");
+        scrape.sum("brp_upstream_requests_total", &label)
+    };
+    // A loser may end between the two.
+    let (scrape, status) = eventually(
+        "attempts on the page",
+        || {
+            let scrape = Scrape::of(proxy);
+            let status = ask(proxy, "/status.json?page").body();
+            let status = serde_json::from_str::<serde_json::Value>(&status).unwrap();
+            (scrape, status)
+        },
+        |(scrape, status)| {
+            let shown = |endpoint: usize| number(&status["endpoints"][endpoint]["attempts"]);
+            (0..4).all(|endpoint| attempts(scrape, endpoint) == shown(endpoint))
+        },
+    );
+    let (page, requests) = (&status["page"], &status["requests"]);
+    for shown in [page, requests] {
+        let outcomes = ["served", "exhausted", "gone", "refused"].map(|name| number(&shown[name]));
+        let exhausted = f64::from(exhausted);
+        assert_eq!(outcomes, [all - exhausted, exhausted, 0.0, 0.0], "{shown}");
+    }
+    for (code, count) in requests["codes"].as_object().unwrap() {
+        let label = format!("code=\"{code}\"");
+        let counted = scrape.sum("brp_http_requests_total", &label);
+        assert_eq!(number(count), counted, "{code}");
+    }
+    let retries = scrape.get("brp_retries_total");
+    assert_eq!(
+        [&status["retries"], &page["retries"]].map(number),
+        [retries; 2]
+    );
+    for (place, endpoint) in status["endpoints"].as_array().unwrap().iter().enumerate() {
+        let shown = |name: &str| number(&page[&format!("e{place}-{name}")]);
+        assert_eq!(shown("attempts"), attempts(&scrape, place));
+        assert_eq!(shown("wins"), number(&endpoint["wins"]));
+        let label = format!("endpoint=\"{place}\"");
+        let failures = scrape.sum("brp_upstream_failures_total", &label);
+        assert_eq!(shown("failed"), failures, "{endpoint}");
+    }
+    let wins = status["endpoints"].as_array().unwrap().iter();
+    let wins: f64 = wins.map(|endpoint| number(&endpoint["wins"])).sum();
+    assert_eq!(wins, all - f64::from(exhausted));
 }
 
 #[test]
