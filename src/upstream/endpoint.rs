@@ -443,7 +443,7 @@ mod tests {
         let endpoint = Endpoint::with_resolver(0, url.into(), &settings(), resolver).unwrap();
         let request = UpstreamRequest {
             head: &request("POST"),
-            body: &Body::Memory(Arc::new(*b"body")),
+            body: &Body::Memory(Arc::new([b"body".to_vec()])),
             session: &Arc::default(),
             again: &|| !once,
         };

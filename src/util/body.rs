@@ -2,10 +2,15 @@
 //!
 //! It is kept in memory up to 1 MiB, beyond that in an unnamed temporary file. Each attempt
 //! reads it at its own pace, by position.
+//!
+//! Cost: in memory a body of more than 64 KiB takes what it is long and at most 64 KiB more, also
+//! while it comes in; nothing of it is copied then. An allocator that keeps freed memory for later
+//! keeps less of pieces than of wholes.
 
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
 
@@ -17,13 +22,16 @@ use super::random;
 /// A body up to this size, in bytes, is kept in memory.
 const IN_MEMORY: usize = 1024 * 1024;
 
+/// It is kept there in pieces of so many bytes; the last one may be shorter.
+const PIECE: usize = 64 * 1024;
+
 /// A request's body, whole.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// The client has announced none.
     None,
-    /// Up to 1 MiB.
-    Memory(Arc<[u8]>),
+    /// Up to 1 MiB, in pieces.
+    Memory(Arc<[Vec<u8>]>),
     /// Beyond that: an unnamed file and its length in bytes.
     File(Arc<File>, u64),
 }
@@ -34,7 +42,7 @@ impl Body {
     pub fn length(&self) -> Option<u64> {
         match self {
             Self::None => None,
-            Self::Memory(bytes) => Some(bytes.len() as u64),
+            Self::Memory(pieces) => Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
             Self::File(_, length) => Some(*length),
         }
     }
@@ -46,9 +54,11 @@ impl Body {
     pub fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::None => Ok(0),
-            Self::Memory(bytes) => {
+            Self::Memory(pieces) => {
                 let position = usize::try_from(position).unwrap_or(usize::MAX);
-                bytes.get(position..).unwrap_or_default().read(buffer)
+                let piece = pieces.get(position / PIECE);
+                let rest = piece.and_then(|piece| piece.get(position % PIECE..));
+                rest.unwrap_or_default().read(buffer)
             }
             Self::File(file, length) => match file.read_at(buffer, position)? {
                 0 if position < *length && !buffer.is_empty() => {
@@ -98,7 +108,7 @@ fn unnamed_file() -> io::Result<File> {
 #[derive(Debug, Default)]
 pub struct BodyWriter {
     length: u64,
-    memory: Vec<u8>,
+    pieces: Vec<Vec<u8>>,
     file: Option<File>,
 }
 
@@ -109,25 +119,43 @@ impl BodyWriter {
         self.length
     }
 
-    /// Appends `piece`.
+    /// Appends `bytes`.
     ///
     /// # Errors
     /// There is no room for the temporary file.
-    pub fn append(&mut self, piece: &[u8]) -> io::Result<()> {
-        self.length += piece.len() as u64;
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.length += bytes.len() as u64;
         if let Some(file) = &mut self.file {
-            return file.write_all(piece);
+            return file.write_all(bytes);
         }
-        if self.memory.len() + piece.len() <= IN_MEMORY {
-            self.memory.extend_from_slice(piece);
+        if self.length <= IN_MEMORY as u64 {
+            self.keep(bytes);
             return Ok(());
         }
         let mut file = unnamed_file()?;
-        file.write_all(&self.memory)?;
-        file.write_all(piece)?;
-        self.memory = Vec::new();
+        for piece in mem::take(&mut self.pieces) {
+            file.write_all(&piece)?;
+        }
+        file.write_all(bytes)?;
         self.file = Some(file);
         Ok(())
+    }
+
+    /// Appends `bytes` to what is in memory.
+    fn keep(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let has_room = self.pieces.last().is_some_and(|last| last.len() < PIECE);
+            if !has_room {
+                // Most bodies are short: the first piece grows with its body.
+                let room = if self.pieces.is_empty() { 0 } else { PIECE };
+                self.pieces.push(Vec::with_capacity(room));
+            }
+            if let Some(last) = self.pieces.last_mut() {
+                let (now, later) = bytes.split_at(bytes.len().min(PIECE - last.len()));
+                last.extend_from_slice(now);
+                bytes = later;
+            }
+        }
     }
 
     /// The whole body.
@@ -135,7 +163,7 @@ impl BodyWriter {
     pub fn finish(self) -> Body {
         match self.file {
             Some(file) => Body::File(Arc::new(file), self.length),
-            None => Body::Memory(self.memory.into()),
+            None => Body::Memory(self.pieces.into()),
         }
     }
 }
@@ -157,17 +185,32 @@ mod tests {
 
     #[test]
     fn a_body_is_the_same_from_memory_and_from_a_file_as_often_as_it_is_read() {
-        for length in [0, 1, IN_MEMORY, IN_MEMORY + 1, 3 * IN_MEMORY] {
+        let lengths = [
+            0,
+            1,
+            PIECE - 1,
+            PIECE,
+            PIECE + 1,
+            200_000,
+            IN_MEMORY,
+            IN_MEMORY + 1,
+            3 * IN_MEMORY,
+        ];
+        for length in lengths {
             let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
-            let mut writer = BodyWriter::default();
-            for piece in bytes.chunks(64 * 1024) {
-                writer.append(piece).unwrap();
+            for most in [1_000, PIECE, PIECE + 7, 5 * PIECE] {
+                let mut writer = BodyWriter::default();
+                for piece in bytes.chunks(most) {
+                    writer.append(piece).unwrap();
+                }
+                let body = writer.finish();
+                assert_eq!(matches!(body, Body::File(..)), length > IN_MEMORY);
+                assert_eq!(body.length(), Some(length as u64));
+                assert!(read_all(&body).unwrap() == bytes);
+                assert!(read_all(&body).unwrap() == bytes);
+                let mut rest = [0; 10];
+                assert_eq!(body.read_at(length as u64, &mut rest).unwrap(), 0);
             }
-            let body = writer.finish();
-            assert_eq!(matches!(body, Body::File(..)), length > IN_MEMORY);
-            assert_eq!(body.length(), Some(length as u64));
-            assert!(read_all(&body).unwrap() == bytes);
-            assert!(read_all(&body).unwrap() == bytes);
         }
     }
 
