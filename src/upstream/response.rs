@@ -179,8 +179,8 @@ impl Response {
         let left = end.saturating_duration_since(Instant::now());
         let is_long = matches!(self.length, BodyLength::Known(1..));
         if matches!(self.body, Source::Endpoint(_)) && !is_long {
-            // What breaks off is not whole. Where there is no body, its end is found by reading, too.
-            let _ = self.begin(most.max(1), left, left, control);
+            // What breaks off is not whole. One byte more, or no body, shows the end.
+            let _ = self.begin(most.saturating_add(1), left, left, control);
         }
         self.is_whole()
     }

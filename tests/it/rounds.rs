@@ -396,14 +396,16 @@ fn best(builder: Builder) -> Builder {
 
 #[test]
 fn the_best_answer_of_unknown_length_is_read_in_a_pause_and_frees_its_connection() {
-    for mode in MODES {
+    for (mode, most) in MODES.iter().flat_map(|mode| [(mode, "64KiB"), (mode, "4")]) {
         let refused = Refused::new();
         let flaky = Backend::replies([
             status(404).chunked(&[b"be", b"st"]),
             status(503),
             status(503).chunked(&[b"worse"]),
         ]);
-        let proxy = best(rounds(mode(&[&flaky, &refused]), 3)).start();
+        let proxy = best(rounds(mode(&[&flaky, &refused]), 3))
+            .flag("-commit-after", most)
+            .start();
         let answer = proxy.get("/");
         assert_eq!((answer.status(), answer.body().as_str()), (404, "best"));
         assert_eq!(flaky.connections(), 1);
