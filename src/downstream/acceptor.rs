@@ -335,7 +335,7 @@ impl Acceptor {
         }
     }
 
-    /// Accepting has failed so.
+    /// Accepting has failed with this error.
     fn rest_after(&self, errno: Errno) {
         let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
         // As if a newcomer had waited long enough.

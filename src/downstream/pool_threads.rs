@@ -4,12 +4,13 @@
 //! connection is lost then, and nothing is accepted until there is another accept thread. So it
 //! gets a connection only if a thread of the pool is idle or a thread can be started.
 //!
-//! Cost: some numbers for a connection. Where the pool may be about to start threads, some are
-//! started to see whether they can be, at most once a second or for each eight that it starts. Where
-//! none can be, the state of each thread is looked at.
+//! Cost: some numbers for a connection. Where it is not certain that a thread is idle, some are started
+//! to see whether they can be, which takes a millisecond: at most once a second, or for each eight that
+//! the pool starts. Where none can be, the state of each thread is looked at. Without `/proc` a thread
+//! is idle some time after its connection has ended, and one that has ended is gone at once.
 
 use std::cell::OnceCell;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,7 +25,7 @@ use crate::util::lock::lock;
 const FIRST: usize = 4;
 
 /// A thread whose connection has ended is back in its pool after so long, on a busy machine, too.
-const RETURN: Duration = Duration::from_millis(200);
+const RETURN_TIME: Duration = Duration::from_millis(200);
 
 /// How many are tried to be started.
 const TRIED: usize = 8;
@@ -38,7 +39,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const NEXT_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How long threads that have ended are waited for.
-const CLEARED: Duration = Duration::from_millis(500);
+const CLEAR_TIMEOUT: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// Counts this thread in its pool.
@@ -66,12 +67,14 @@ pub(super) struct PoolThreads {
 impl PoolThreads {
     /// Whether a thread is idle, or one can be started.
     pub(super) fn has_thread(&self, now: Instant) -> bool {
-        let unused = FIRST.saturating_sub(self.all_members.load(Ordering::Relaxed));
-        // One that arrives meanwhile is counted twice, which does no harm.
+        // Read in the reverse order of the changes: what changes in between makes no thread look idle.
+        // At least one is taken to be on its way: an idle thread may be about to end.
         let arriving = self.arriving.load(Ordering::Relaxed);
-        let size = self.members.load(Ordering::Relaxed) + unused;
-        let returning = lock(&self.ended).count(now);
-        let connections = self.connections.load(Ordering::Relaxed);
+        let members = self.members.load(Ordering::Acquire);
+        let unused = FIRST.saturating_sub(self.all_members.load(Ordering::Relaxed));
+        let connections = self.connections.load(Ordering::Acquire);
+        let returning = lock(&self.ended).count(now).max(1);
+        let size = members + unused;
         if size > connections + returning {
             return true;
         }
@@ -81,7 +84,7 @@ impl PoolThreads {
             *trusted = Some((most_started + startable(TRIED), now + TRUST));
         }
         trusted.is_some_and(|(most, _)| most_started < most)
-            || size > connections + returning.min(runnable())
+            || (size > connections && size > connections + returning.min(runnable()))
     }
 
     /// How long a new connection may wait for a thread.
@@ -125,7 +128,7 @@ impl Ended {
         self.newer += 1;
     }
 
-    /// At least those of the time in which a thread returns, at most those of twice that.
+    /// At least those of the last [`RETURN_TIME`], at most those of twice that.
     fn count(&mut self, now: Instant) -> usize {
         self.advance(now);
         self.newer + self.older
@@ -134,10 +137,11 @@ impl Ended {
     fn advance(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
         let age = now.saturating_duration_since(since);
-        if age >= RETURN {
-            self.older = if age < 2 * RETURN { self.newer } else { 0 };
+        if age >= RETURN_TIME {
+            let is_next = age < 2 * RETURN_TIME;
+            self.older = if is_next { self.newer } else { 0 };
             self.newer = 0;
-            self.since = Some(now);
+            self.since = Some(if is_next { since + RETURN_TIME } else { now });
         }
     }
 }
@@ -156,7 +160,7 @@ impl Served {
         let _ = MEMBER.try_with(|member| {
             member.get_or_init(|| {
                 self.pool.all_members.fetch_add(1, Ordering::Relaxed);
-                self.pool.members.fetch_add(1, Ordering::Relaxed);
+                self.pool.members.fetch_add(1, Ordering::Release);
                 Member(Arc::clone(&self.pool))
             });
         });
@@ -174,7 +178,7 @@ impl Drop for Served {
     fn drop(&mut self) {
         self.arrive();
         lock(&self.pool.ended).add(Instant::now());
-        self.pool.connections.fetch_sub(1, Ordering::Relaxed);
+        self.pool.connections.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -187,18 +191,21 @@ impl Drop for Member {
     }
 }
 
-/// How many other threads of this process have something to do. One that waits in its pool has not.
+/// At most so many other threads of this process have something to do. One that waits in its pool has
+/// not.
 fn runnable() -> usize {
     let Ok(tasks) = fs::read_dir("/proc/self/task") else {
         return usize::MAX;
     };
-    let is_runnable = |stat: &String| {
-        let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        !state.starts_with('S')
+    let is_asleep = |task: &DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat"));
+        stat.is_ok_and(|stat| stat.contains(") S "))
     };
-    let stats = tasks.flatten().map(|task| task.path().join("stat"));
-    let stats = stats.filter_map(|stat| fs::read_to_string(stat).ok());
-    stats.filter(is_runnable).count().saturating_sub(1)
+    tasks
+        .flatten()
+        .filter(|task| !is_asleep(task))
+        .count()
+        .saturating_sub(1)
 }
 
 /// How many threads can be started, at most so many. One more is tried: another thread may be started
@@ -219,7 +226,7 @@ pub(super) fn startable(most: usize) -> usize {
     let started = threads.len();
     // One that has ended still counts until the kernel has cleared it away, which is a while on a busy
     // machine.
-    let until = Instant::now() + CLEARED;
+    let until = Instant::now() + CLEAR_TIMEOUT;
     for thread in threads {
         let Ok(Some(entry)) = thread.join() else {
             continue;
@@ -273,19 +280,19 @@ mod tests {
     #[test]
     fn a_thread_is_idle_beyond_those_that_serve_and_return() {
         let pool = Arc::new(PoolThreads::default());
-        let mut served: Vec<_> = (1..FIRST).map(|_| pool.serve()).collect();
+        let mut served: Vec<_> = (2..FIRST).map(|_| pool.serve()).collect();
         assert!(is_sure(&pool, Instant::now()));
         served.push(pool.serve());
         assert!(!is_sure(&pool, Instant::now()));
-        with_members(&pool, FIRST + 1, || {
+        with_members(&pool, FIRST + 2, || {
             let now = Instant::now();
             assert!(!is_sure(&pool, now));
-            assert!(is_sure(&pool, now + 2 * RETURN));
+            assert!(is_sure(&pool, now + 2 * RETURN_TIME));
         });
         // All of them have ended, the first four as well.
         assert_eq!(pool.members.load(Ordering::Relaxed), 0);
         drop(served);
-        assert!(!is_sure(&pool, Instant::now() + 2 * RETURN));
+        assert!(!is_sure(&pool, Instant::now() + 2 * RETURN_TIME));
     }
 
     #[test]
@@ -316,16 +323,20 @@ mod tests {
     #[test]
     fn what_has_ended_counts_for_once_or_twice_the_time_of_a_return() {
         let (mut ended, now) = (Ended::default(), Instant::now());
-        let almost = RETURN.saturating_sub(Duration::from_nanos(1));
+        let almost = RETURN_TIME.saturating_sub(Duration::from_nanos(1));
         ended.add(now);
         ended.add(now + almost);
         assert_eq!(ended.count(now + almost), 2);
-        ended.add(now + RETURN);
-        assert_eq!(ended.count(now + RETURN + almost), 3);
-        assert_eq!(ended.count(now + 2 * RETURN), 1);
-        assert_eq!(ended.count(now + 3 * RETURN), 0);
-        ended.add(now + 3 * RETURN);
-        assert_eq!(ended.count(now + 5 * RETURN), 0);
+        ended.add(now + RETURN_TIME);
+        assert_eq!(ended.count(now + RETURN_TIME + almost), 3);
+        assert_eq!(ended.count(now + 2 * RETURN_TIME), 1);
+        assert_eq!(ended.count(now + 3 * RETURN_TIME), 0);
+        ended.add(now + 3 * RETURN_TIME);
+        assert_eq!(ended.count(now + 5 * RETURN_TIME), 0);
+        let mut asked_late = Ended::default();
+        asked_late.add(now);
+        assert_eq!(asked_late.count(now + RETURN_TIME + almost), 1);
+        assert_eq!(asked_late.count(now + 2 * RETURN_TIME), 0);
     }
 
     #[test]
