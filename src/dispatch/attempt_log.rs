@@ -23,7 +23,7 @@ const MOST_IN_JSON: usize = 256;
 #[derive(Debug, Default)]
 pub struct AttemptLog {
     attempts: Vec<Lost>,
-    /// The place of the one that an exhausted request is told about.
+    /// The place of the one that an exhausted request reports.
     decisive: usize,
     won: Option<Won>,
 }
@@ -115,8 +115,8 @@ impl AttemptLog {
         attempts.any(|lost| lost.failure == Failure::Cancelled && lost.sendings > 0)
     }
 
-    /// What an exhausted request is told about: the first endpoint that leads back to a proxy in
-    /// front (508), else the last attempt. Why it failed, and whether the endpoint could be reached.
+    /// What an exhausted request reports: the first attempt that ended at a proxy in front (508), else
+    /// the one that ended last. Why it failed, and whether the endpoint could be reached.
     #[must_use]
     pub fn decisive(&self) -> Option<(&Failure, bool)> {
         let lost = self.attempts.get(self.decisive)?;
@@ -484,7 +484,7 @@ mod tests {
             let status = attempt_log.exhausted_status(OnExhausted::Status500);
             assert_eq!(status, if wanted == 508 { 508 } else { 500 });
         }
-        // The first answer that tells of a loop, whatever ends later and was started before.
+        // The first answer that reports a loop, whatever ends later and was started before.
         let attempts = [
             refused(),
             Failure::Status(508),

@@ -3,9 +3,9 @@
 //! It is kept in memory up to 1 MiB, beyond that in an unnamed temporary file. Each attempt
 //! reads it at its own pace, by position.
 //!
-//! Cost: in memory a body of more than 64 KiB takes what it is long and at most 64 KiB more, also
-//! while it comes in; nothing of it is copied then. An allocator that keeps freed memory for later
-//! keeps less of pieces than of wholes.
+//! Cost: a body in memory takes what it is long and at most 64 KiB more, also while it comes in. Only
+//! its first 64 KiB are moved as they grow. An allocator that keeps freed memory for later keeps less of
+//! pieces than of wholes.
 
 use std::env;
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ use super::random;
 const IN_MEMORY: usize = 1024 * 1024;
 
 /// It is kept there in pieces of so many bytes; the last one may be shorter.
-const PIECE: usize = 64 * 1024;
+const PIECE_SIZE: usize = 64 * 1024;
 
 /// A request's body, whole.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Body {
         }
     }
 
-    /// Reads what stands at `position`, as much as there is and fits; 0 bytes at the end.
+    /// Reads some of what stands at `position`, as much as fits; 0 bytes at the end.
     ///
     /// # Errors
     /// The file is shorter than it was: its end is not that of the body.
@@ -56,8 +56,8 @@ impl Body {
             Self::None => Ok(0),
             Self::Memory(pieces) => {
                 let position = usize::try_from(position).unwrap_or(usize::MAX);
-                let piece = pieces.get(position / PIECE);
-                let rest = piece.and_then(|piece| piece.get(position % PIECE..));
+                let piece = pieces.get(position / PIECE_SIZE);
+                let rest = piece.and_then(|piece| piece.get(position % PIECE_SIZE..));
                 rest.unwrap_or_default().read(buffer)
             }
             Self::File(file, length) => match file.read_at(buffer, position)? {
@@ -144,14 +144,20 @@ impl BodyWriter {
     /// Appends `bytes` to what is in memory.
     fn keep(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let has_room = self.pieces.last().is_some_and(|last| last.len() < PIECE);
+            let has_room = self
+                .pieces
+                .last()
+                .is_some_and(|last| last.len() < PIECE_SIZE);
             if !has_room {
                 // Most bodies are short: the first piece grows with its body.
-                let room = if self.pieces.is_empty() { 0 } else { PIECE };
-                self.pieces.push(Vec::with_capacity(room));
+                let is_first = self.pieces.is_empty();
+                let capacity = if is_first { 0 } else { PIECE_SIZE };
+                self.pieces.push(Vec::with_capacity(capacity));
             }
             if let Some(last) = self.pieces.last_mut() {
-                let (now, later) = bytes.split_at(bytes.len().min(PIECE - last.len()));
+                let room = PIECE_SIZE - last.len();
+                let (now, later) = bytes.split_at(bytes.len().min(room));
+                last.reserve_exact(now.len().max(last.len()).min(room));
                 last.extend_from_slice(now);
                 bytes = later;
             }
@@ -188,9 +194,9 @@ mod tests {
         let lengths = [
             0,
             1,
-            PIECE - 1,
-            PIECE,
-            PIECE + 1,
+            PIECE_SIZE - 1,
+            PIECE_SIZE,
+            PIECE_SIZE + 1,
             200_000,
             IN_MEMORY,
             IN_MEMORY + 1,
@@ -198,7 +204,7 @@ mod tests {
         ];
         for length in lengths {
             let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
-            for most in [1_000, PIECE, PIECE + 7, 5 * PIECE] {
+            for most in [1_000, PIECE_SIZE, PIECE_SIZE + 7, 5 * PIECE_SIZE] {
                 let mut writer = BodyWriter::default();
                 for piece in bytes.chunks(most) {
                     writer.append(piece).unwrap();
