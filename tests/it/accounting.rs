@@ -166,9 +166,14 @@ fn check_status(proxy: &Proxy, all: f64, exhausted: u32) {
         Some(shown) => shown.replace(',', "").parse().unwrap(),
         None => value.as_f64().unwrap(),
     };
-    let attempts = |scrape: &Scrape, endpoint: usize| {
+    let sums = |scrape: &Scrape, endpoint: usize| {
         let label = format!("endpoint=\"{endpoint}\"");
-        scrape.sum("brp_upstream_requests_total", &label)
+        let names = ["brp_upstream_requests_total", "brp_upstream_failures_total"];
+        names.map(|name| scrape.sum(name, &label))
+    };
+    let shown = |status: &serde_json::Value, endpoint: usize| {
+        let places = ["attempts", "failed"].map(|name| format!("e{endpoint}-{name}"));
+        places.map(|place| number(&status["page"][&place]))
     };
     // A loser may end between the two.
     let (scrape, status) = eventually(
@@ -179,10 +184,7 @@ fn check_status(proxy: &Proxy, all: f64, exhausted: u32) {
             let status = serde_json::from_str::<serde_json::Value>(&status).unwrap();
             (scrape, status)
         },
-        |(scrape, status)| {
-            let shown = |endpoint: usize| number(&status["endpoints"][endpoint]["attempts"]);
-            (0..4).all(|endpoint| attempts(scrape, endpoint) == shown(endpoint))
-        },
+        |(scrape, status)| (0..4).all(|endpoint| sums(scrape, endpoint) == shown(status, endpoint)),
     );
     let (page, requests) = (&status["page"], &status["requests"]);
     for shown in [page, requests] {
@@ -190,26 +192,28 @@ fn check_status(proxy: &Proxy, all: f64, exhausted: u32) {
         let exhausted = f64::from(exhausted);
         assert_eq!(outcomes, [all - exhausted, exhausted, 0.0, 0.0], "{shown}");
     }
+    let mut answered = 0.0;
     for (code, count) in requests["codes"].as_object().unwrap() {
         let label = format!("code=\"{code}\"");
         let counted = scrape.sum("brp_http_requests_total", &label);
         assert_eq!(number(count), counted, "{code}");
+        answered += counted;
     }
+    assert_eq!(answered, all);
     let retries = scrape.get("brp_retries_total");
     assert_eq!(
         [&status["retries"], &page["retries"]].map(number),
         [retries; 2]
     );
-    for (place, endpoint) in status["endpoints"].as_array().unwrap().iter().enumerate() {
-        let shown = |name: &str| number(&page[&format!("e{place}-{name}")]);
-        assert_eq!(shown("attempts"), attempts(&scrape, place));
-        assert_eq!(shown("wins"), number(&endpoint["wins"]));
-        let label = format!("endpoint=\"{place}\"");
-        let failures = scrape.sum("brp_upstream_failures_total", &label);
-        assert_eq!(shown("failed"), failures, "{endpoint}");
+    let endpoints = status["endpoints"].as_array().unwrap();
+    let mut wins = 0.0;
+    for (place, endpoint) in endpoints.iter().enumerate() {
+        let [attempts, _] = sums(&scrape, place);
+        assert_eq!(number(&endpoint["attempts"]), attempts);
+        let shown = &page[&format!("e{place}-wins")];
+        assert_eq!(number(&endpoint["wins"]), number(shown));
+        wins += number(&endpoint["wins"]);
     }
-    let wins = status["endpoints"].as_array().unwrap().iter();
-    let wins: f64 = wins.map(|endpoint| number(&endpoint["wins"])).sum();
     assert_eq!(wins, all - f64::from(exhausted));
 }
 

@@ -298,16 +298,16 @@ fn reads_slowly(proxy: &Proxy, number: usize) {
                 return;
             }
             let most = if slowly { 1000 } else { 1 << 20 };
+            longest = longest.max(last.elapsed());
             let Ok(length @ 1..) = client.try_sip(most) else {
                 break;
             };
+            last = Instant::now();
             if slowly {
                 thread::sleep(PAUSE);
             } else {
                 got += length;
             }
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
         }
         assert!(longest > 4 * PAUSE, "it is cut though it reads on");
         pauses.push(longest);
