@@ -117,7 +117,7 @@ fn run(
         .map_err(|error| format!("cannot handle signals: {}", describe(&error)))?;
     let limits = fitting_limits(&config)?;
     check_storage();
-    return_large_pieces();
+    limit_allocator();
     let idle_monitor = Arc::new(ConnectionMonitor::new(MAX_IDLE));
     let rules = Arc::new(forward_rules(&config));
     let metrics: Arc<Metrics> = Arc::default();
@@ -384,14 +384,22 @@ fn handle_signals(
     Ok(stop_signals)
 }
 
-/// Makes the allocator return large pieces of memory to the system at once, and grow them
-/// in place: by default glibc gives that up once a piece has been freed, and heads without
-/// an end would stay in memory long after they have been cut off.
+/// Makes the allocator keep little of what has been freed.
+///
+/// Large pieces of memory go back to the system at once, and grow in place: by default glibc gives
+/// that up once a piece has been freed, and heads without an end would stay in memory long after
+/// they have been cut off. There are two arenas for each processor, not eight: each one keeps what
+/// its threads have freed, and no more threads than processors allocate at a time.
 #[allow(unsafe_code)]
-fn return_large_pieces() {
-    // SAFETY: sets a number inside the allocator, under its lock.
+fn limit_allocator() {
     #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let arenas = i32::try_from(2 * processors).unwrap_or(i32::MAX);
+        // SAFETY: sets numbers inside the allocator, under its lock.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+            libc::mallopt(libc::M_ARENA_MAX, arenas);
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::common::{
     proxy::Proxy,
     settled,
 };
+use std::{fs, thread};
 
 const MUCH: u64 = 100 << 20;
 const LIMIT_KIB: u64 = 40 * 1024;
@@ -99,4 +100,38 @@ fn large_losers_need_no_memory_either() {
     end.open();
     let peak = proxy.peak_memory_kib();
     assert!(peak < LIMIT_KIB, "{peak} KiB");
+}
+
+/// Each arena of glibc's keeps what its threads have freed. There are eight for each processor
+/// unless it is told otherwise.
+#[test]
+#[cfg(target_env = "gnu")]
+fn the_allocator_has_two_arenas_for_each_processor() {
+    const CLIENTS: usize = 40;
+    const ARENA: u64 = 64 << 20;
+    let gate = Gate::closed();
+    let backend = Backend::always(status(200).body("served").after(&gate));
+    let proxy = Proxy::serial(&[&backend]).start();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = proxy.client();
+            client.request("GET /", "");
+            client
+        })
+        .collect();
+    backend.wait_for_calls(CLIENTS);
+    let maps = fs::read_to_string(format!("/proc/{}/maps", proxy.pid())).unwrap();
+    // All but the first one begin at a multiple of their size.
+    let arenas = maps
+        .lines()
+        .filter(|line| line.contains(" rw-p "))
+        .filter_map(|line| u64::from_str_radix(line.split_once('-')?.0, 16).ok())
+        .filter(|begin| begin % ARENA == 0)
+        .count();
+    let processors = thread::available_parallelism().unwrap().get();
+    assert!((1..2 * processors).contains(&arenas), "{arenas}");
+    gate.open();
+    for mut client in clients {
+        assert_eq!(client.response().body(), "served");
+    }
 }
