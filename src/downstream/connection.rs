@@ -411,7 +411,7 @@ impl ClientConnection {
             };
             let mut fds = [PollFd::new(&*self.socket, events)];
             if poll_until(&mut fds, until)? {
-                timer.add(begun.elapsed(), 0);
+                timer.add_ready(begun.elapsed());
                 return Ok(fds[0].revents());
             }
             // The kernel reports room only when a good part of its buffer is free: what

@@ -99,6 +99,13 @@ impl StallTimer {
             .unwrap_or_else(|| now + Duration::from_secs(1 << 30))
     }
 
+    /// Takes in a wait of `waited` at whose end something can be moved, however late that was seen.
+    /// What is moved is added next, and decides.
+    pub(super) fn add_ready(&mut self, waited: Duration) {
+        self.stalled = self.stalled.saturating_add(waited);
+        self.waited = self.waited.saturating_add(waited);
+    }
+
     /// Takes in a wait of `waited` after which `bytes` had moved.
     pub(super) fn add(&mut self, waited: Duration, bytes: u64) {
         self.stalled = if bytes == 0 {
@@ -153,6 +160,22 @@ mod tests {
         assert_eq!(timer.deadline(now), now + SECOND * 10);
         timer.add(SECOND * 10, 0);
         assert!(timer.is_over());
+    }
+
+    #[test]
+    fn a_wait_that_ends_late_with_something_to_move_is_no_stall() {
+        let mut timer = StallTimer::new(SECOND * 30);
+        timer.add_ready(SECOND * 31);
+        timer.add(Duration::ZERO, 1 << 20);
+        assert!(!timer.is_over());
+        let now = Instant::now();
+        assert_eq!(timer.deadline(now), now + SECOND * 30);
+        for bytes in [0, 1] {
+            let mut timer = timer;
+            timer.add_ready(SECOND * 30);
+            timer.add(Duration::ZERO, bytes);
+            assert!(timer.is_over(), "nothing, or too little");
+        }
     }
 
     #[test]

@@ -284,8 +284,7 @@ fn client_that_reads_nothing_is_cut_and_one_that_reads_slowly_is_not() {
 fn reads_slowly(proxy: &Proxy, number: usize) {
     const PAUSE: Duration = Duration::from_millis(25);
     let mut pauses = Vec::new();
-    // Where the machine did not let it read, or nothing came for a while (a segment that does not fit
-    // into the small buffer is dropped and sent again later), it has been cut rightly: again then.
+    // Where the machine did not let it read it has been cut rightly: again then.
     for _ in 0..5 {
         let mut client = Client::connect_with_buffer(proxy.address, SMALL);
         client.request(&format!("GET /slowly{number}"), "");
