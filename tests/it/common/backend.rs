@@ -349,7 +349,7 @@ struct State {
     heads: usize,
     /// Requests that have come whole.
     requests: Vec<Received>,
-    /// Gates that did not open, requests nobody expected.
+    /// Gates that did not open, requests that were not expected.
     trouble: Vec<String>,
     connections: usize,
     /// For shutting down what is still open at the end.
@@ -357,6 +357,16 @@ struct State {
     /// When a connection was last seen to have ended.
     last_left: Option<Instant>,
     stopping: bool,
+}
+
+impl State {
+    /// How many steps are still to be used.
+    fn unused(&self) -> usize {
+        match &self.plan {
+            Plan::Each(steps) => steps.len(),
+            _ => 0,
+        }
+    }
 }
 
 struct Shared {
@@ -517,15 +527,18 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
+        if !thread::panicking() {
+            // A request that a loser has sent may not have been read yet.
+            wait_until(&self.shared.state, &self.shared.changed, |state| {
+                (state.unused() == 0).then_some(())
+            });
+        }
         let mut state = lock(&self.shared.state);
         state.stopping = true;
         for stream in state.open.values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        let unused = match &state.plan {
-            Plan::Each(steps) => steps.len(),
-            _ => 0,
-        };
+        let unused = state.unused();
         let trouble = std::mem::take(&mut state.trouble);
         drop(state);
         // Wakes the accept loop, which then sees that it is to stop.
@@ -654,6 +667,7 @@ impl Connection {
                 };
                 (step, state.keep_bodies)
             };
+            self.shared.changed.notify_all();
             let early = step.as_ref().is_some_and(|step| step.early);
             if !early {
                 self.read_body(&mut request, keep)?;
