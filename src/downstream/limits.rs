@@ -108,12 +108,10 @@ impl StallTimer {
 
     /// Takes in a wait of `waited` after which `bytes` had moved.
     pub(super) fn add(&mut self, waited: Duration, bytes: u64) {
-        self.stalled = if bytes == 0 {
-            self.stalled.saturating_add(waited)
-        } else {
-            Duration::ZERO
-        };
-        self.waited = self.waited.saturating_add(waited);
+        self.add_ready(waited);
+        if bytes > 0 {
+            self.stalled = Duration::ZERO;
+        }
         self.moved = self.moved.saturating_add(bytes);
         self.is_over |= self.stalled >= self.most;
         if self.waited >= self.most {
