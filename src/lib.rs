@@ -25,13 +25,15 @@
 //! |---|---|
 //! | which statuses are usable | `dispatch/status_set.rs`; how an answer is judged: `dispatch/run.rs` |
 //! | which status the client gets when no answer is usable | `dispatch/attempt_log.rs` |
-//! | which requests are refused, and with which status | `http/head_rules.rs`; CONNECT: `http/request_parser.rs`; loops, `OPTIONS *`: `proxy/handler.rs`; 503: `downstream/acceptor.rs`, `downstream/session.rs` |
+//! | which requests are refused, and with which status | `http/head_rules.rs`; CONNECT: `http/request_parser.rs`; loops, `OPTIONS *`: `proxy/handler.rs`; 503: `downstream/acceptor.rs`, `downstream/session.rs`; whether there is a thread: `downstream/pool_threads.rs` |
 //! | what is removed from, added to or changed in a message's headers | `http/forward.rs` |
 //! | what a client may take: sizes, numbers, idle and other times | `downstream/limits.rs`; the defaults: `config/flags/clients.rs` |
 //! | how long idle connections to endpoints are kept | `upstream/pool.rs` |
 //! | a flag: name, default, text, check | the file of its group in `config/flags/` |
 //! | a metric | held in `metrics/`, counted where it happens (`dispatch/`, `proxy/handler.rs`; see the headers of `metrics/`), read by `monitor/snapshot.rs`, shown by `monitor/prometheus.rs` |
-//! | a line about a request in the log | `proxy/handler.rs`; its form: `logging/request.rs` |
+//! | a line about a request in the log | `proxy/handler.rs`; its form: `logging/request.rs`; its attempts: `dispatch/attempt_log.rs` |
+//! | how a request's body is kept | received by `downstream/body.rs`, kept by `util/body.rs` |
+//! | how much freed memory the allocator keeps | `main.rs` |
 
 pub mod cli;
 pub mod config;

@@ -1,4 +1,5 @@
-//! What became of a request's attempts besides the winner, in words for the log.
+//! What became of a request's attempts: in words and in JSON for the log, in the order of their starts,
+//! and as the status of a request that no answer was usable for.
 
 use std::fmt;
 use std::time::{Duration, Instant};

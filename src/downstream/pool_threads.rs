@@ -5,9 +5,10 @@
 //! gets a connection only if a thread of the pool is idle or a thread can be started.
 //!
 //! Cost: some numbers for a connection. Where it is not certain that a thread is idle, some are started
-//! to see whether they can be, which takes a millisecond: at most once a second, or for each eight that
-//! the pool starts. Where none can be, the state of each thread is looked at. Without `/proc` a thread
-//! is idle some time after its connection has ended, and one that has ended is gone at once.
+//! to see whether they can be, which takes a millisecond, and longer on a busy machine: at most once a
+//! second, or for each eight that the pool starts. Where none can be, that is tried again for each
+//! connection that waits, and the state of each thread is looked at. Without `/proc` a thread is idle
+//! some time after its connection has ended, and one that has ended is gone at once.
 
 use std::cell::OnceCell;
 use std::fs::{self, DirEntry};
@@ -69,7 +70,7 @@ impl PoolThreads {
     pub(super) fn has_thread(&self, now: Instant) -> bool {
         // Read in the reverse order of the changes: what changes in between makes no thread look idle.
         // At least one is taken to be on its way: an idle thread may be about to end.
-        let arriving = self.arriving.load(Ordering::Relaxed);
+        let arriving = self.arriving.load(Ordering::Acquire);
         let members = self.members.load(Ordering::Acquire);
         let unused = FIRST.saturating_sub(self.all_members.load(Ordering::Relaxed));
         let connections = self.connections.load(Ordering::Acquire);
@@ -169,7 +170,7 @@ impl Served {
 
     fn arrive(&self) {
         if !self.has_arrived.swap(true, Ordering::Relaxed) {
-            self.pool.arriving.fetch_sub(1, Ordering::Relaxed);
+            self.pool.arriving.fetch_sub(1, Ordering::Release);
         }
     }
 }

@@ -7,7 +7,6 @@ use crate::common::{
     proxy::Proxy,
     settled,
 };
-use std::{fs, thread};
 
 const MUCH: u64 = 100 << 20;
 const LIMIT_KIB: u64 = 40 * 1024;
@@ -107,6 +106,8 @@ fn large_losers_need_no_memory_either() {
 #[test]
 #[cfg(target_env = "gnu")]
 fn the_allocator_has_two_arenas_for_each_processor() {
+    use std::{fs, thread};
+
     const CLIENTS: usize = 40;
     const ARENA: u64 = 64 << 20;
     let gate = Gate::closed();
