@@ -198,15 +198,17 @@ fn runnable() -> usize {
     let Ok(tasks) = fs::read_dir("/proc/self/task") else {
         return usize::MAX;
     };
-    let is_asleep = |task: &DirEntry| {
+    let is_busy = |task: &DirEntry| {
         let stat = fs::read_to_string(task.path().join("stat"));
-        stat.is_ok_and(|stat| stat.contains(") S "))
+        !stat.is_ok_and(|stat| is_asleep(&stat))
     };
-    tasks
-        .flatten()
-        .filter(|task| !is_asleep(task))
-        .count()
-        .saturating_sub(1)
+    tasks.flatten().filter(is_busy).count().saturating_sub(1)
+}
+
+/// Whether a thread waits that has this in its `stat` (proc(5)): its state stands behind its name.
+fn is_asleep(stat: &str) -> bool {
+    let behind = stat.rsplit_once(") ");
+    behind.is_some_and(|(_, state)| state.starts_with("S "))
 }
 
 /// How many threads can be started, at most so many. One more is tried: another thread may be started
@@ -294,6 +296,20 @@ mod tests {
         assert_eq!(pool.members.load(Ordering::Relaxed), 0);
         drop(served);
         assert!(!is_sure(&pool, Instant::now() + 2 * RETURN_TIME));
+    }
+
+    #[test]
+    fn a_state_is_read_whatever_the_name() {
+        for (stat, wanted) in [
+            ("17 (pool) S 1 17", true),
+            ("17 (pool) R 1 17", false),
+            ("17 (a) S ) R 1 17", false),
+            ("17 (a) R ) S 1 17", true),
+            ("17 (pool) D 1 17", false),
+            ("", false),
+        ] {
+            assert_eq!(is_asleep(stat), wanted, "{stat}");
+        }
     }
 
     #[test]
